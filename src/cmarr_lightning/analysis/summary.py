@@ -1,0 +1,129 @@
+"""The summary of a protocol: for the terminal, as CSV and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from cmarr_lightning.analysis.runs import ProtocolResults, load_results
+from cmarr_lightning.analysis.statistics import summarize
+from cmarr_lightning.analysis.tables import MISSING_MEAN
+from cmarr_lightning.files import replacing
+
+__all__ = ["conclude", "markdown_summary", "print_summary", "protocol_title"]
+
+_HEADER = ("condition (present)", "WAR %", "UAR %", "pooled WAR %", "pooled UAR %", "N")
+
+
+def print_summary(results: ProtocolResults, summary: pd.DataFrame) -> Table:
+    """Lay the summary out for the terminal, in per cent."""
+    table = Table(title=protocol_title(results), caption=_caption(summary), caption_justify="left", box=SIMPLE_HEAD)
+    for position, head in enumerate(_HEADER):
+        table.add_column(head, justify="right" if position else "left", overflow="fold")
+    for row in _rows(summary):
+        if row[0] == MISSING_MEAN:
+            table.add_section()
+        table.add_row(*(escape(cell) for cell in row))
+    return table
+
+
+def markdown_summary(results: ProtocolResults, summary: pd.DataFrame, command: str) -> str:
+    """Write the summary and where it comes from as Markdown."""
+    about = results.about
+    commits = sorted({str(run.about["commit"] or "not a git checkout") for run in results.runs})
+    versions = ", ".join(f"{name} {version}" for name, version in about["packages"].items())
+    lines = [
+        f"# {protocol_title(results)}",
+        "",
+        f"- command: `{command}`",
+        f"- commit: {', '.join(commits)}",
+        f"- packages: {versions}",
+        f"- data: {about['data']}, checksum {about['data_checksum']}",
+        f"- synthetic data: {'yes' if about['synthetic'] else 'no'}",
+        f"- folds: {_numbers(run.fold for run in results.runs)} ({about['protocol']})",
+        f"- seeds: {_numbers(run.seed for run in results.runs)}",
+        f"- runs: {len(results.runs)}",
+    ]
+    if results.unfinished:
+        lines.append(f"- unfinished, left out: {', '.join(path.name for path in results.unfinished)}")
+    lines += ["", "| " + " | ".join(_HEADER) + " |", "| --- |" + " ---: |" * (len(_HEADER) - 1)]
+    lines += ["| " + " | ".join(row) + " |" for row in _rows(summary)]
+    return "\n".join([*lines, "", _caption(summary), ""])
+
+
+def protocol_title(results: ProtocolResults) -> str:
+    """Name results in a heading: method, data, folds and seeds; synthetic data are always called so."""
+    about = results.about
+    seeds, folds = ({getattr(run, key) for run in results.runs} for key in ("seed", "fold"))
+    title = f"{about['method']} on {about['data']}, {_count(folds, 'fold')}, {_count(seeds, 'seed')}"
+    return f"{title} (synthetic data)" if about["synthetic"] else title
+
+
+def conclude(folder: Path, command: str, console: Console) -> None:
+    """Summarise a protocol, write `summary.csv` and `summary.md`, print the table.
+
+    Intervals are left out where not every run has kept its predictions.
+
+    Args:
+        folder: Of the protocol.
+        command: What was typed.
+        console: Takes the table.
+
+    Raises:
+        InputError: No finished run.
+    """
+    results = load_results(folder)
+    summary = summarize(results, intervals=results.has_predictions)
+    with replacing(folder / "summary.csv") as path:
+        summary.to_csv(path, index=False, float_format="%.6f")
+    with replacing(folder / "summary.md") as path:
+        path.write_text(markdown_summary(results, summary, command), encoding="utf-8")
+    table = print_summary(results, summary)
+    if not console.is_terminal:  # in a file or a pipe nothing need be folded
+        console.width = max(console.width, 120)
+    console.print(table)
+    console.print(f"Every score: {folder / 'results.csv'}; summary: {folder / 'summary.md'}", soft_wrap=True)
+
+
+def _count(things: Collection[int], name: str) -> str:
+    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
+
+
+def _numbers(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(set(numbers))))
+
+
+def _caption(summary: pd.DataFrame) -> str:
+    text = "WAR and UAR: mean ± standard deviation over folds and seeds. Pooled: the folds of a seed as one test set, "
+    text += "mean over the seeds"
+    if summary["low"].isna().all():
+        return f"{text}."
+    first = summary.iloc[0]
+    return f"{text} [95 % bootstrap interval, {first['clusters']} {first['cluster']}s resampled]."
+
+
+def _rows(summary: pd.DataFrame) -> Iterator[tuple[str, ...]]:
+    records = {(row["condition"], row["metric"]): row for row in summary.to_dict("records")}
+    for name in summary["condition"].unique():
+        war, uar = (records[name, metric] for metric in ("war", "uar"))
+        yield name, _spread(war), _spread(uar), _interval(war), _interval(uar), f"{war['n']:,}"
+
+
+def _spread(row: Mapping[Any, Any]) -> str:
+    mean = f"{100 * row['mean']:.1f}"
+    return mean if np.isnan(row["std"]) else f"{mean} ± {100 * row['std']:.1f}"
+
+
+def _interval(row: Mapping[Any, Any]) -> str:
+    if np.isnan(row["pooled"]):
+        return "-"
+    value = f"{100 * row['pooled']:.1f}"
+    return value if np.isnan(row["low"]) else f"{value} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"

@@ -1,0 +1,40 @@
+"""What a data loader hands to a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+__all__ = ["MultimodalBatch"]
+
+
+@dataclass
+class MultimodalBatch:
+    """B utterances with M modalities, some of which may be absent.
+
+    Not frozen: Lightning's device transfer rebuilds dataclasses field by field.
+
+    Attributes:
+        features: Per modality (B, T, D) float32, unscaled. T differs between modalities and is 1 for utterance
+            vectors. Padded frames and the rows of unobserved modalities hold zeros, which no model may read.
+        padding_mask: Per modality (B, T) bool, True = padding. An unobserved row has its first frame unmasked,
+            so that a softmax over frames stays finite.
+        observed: (B, M) bool, True = the utterance has this modality on disk. Never all False in a row.
+        drawn: (B, M) bool, True = present in the condition drawn for this utterance and epoch. A subset of
+            `observed`, never empty. Equal to `observed` in evaluation.
+        labels: (B,) int64 class index, -1 = no label.
+        rows: (B,) int64 row of the store's manifest.
+        repeated: (B,) bool, True = filled in so that all processes get equally many rows; not to be scored.
+    """
+
+    features: dict[str, Tensor]
+    padding_mask: dict[str, Tensor]
+    observed: Tensor
+    drawn: Tensor
+    labels: Tensor
+    rows: Tensor
+    repeated: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)

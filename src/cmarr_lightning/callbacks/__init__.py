@@ -1,0 +1,9 @@
+"""Lightning callbacks: what a run leaves in its folder."""
+
+from cmarr_lightning.callbacks.averaging import AveragedWeights
+from cmarr_lightning.callbacks.config import RunConfigCallback
+from cmarr_lightning.callbacks.last import LastCheckpoint
+from cmarr_lightning.callbacks.predictions import PredictionWriter
+from cmarr_lightning.callbacks.results import ResultsWriter
+
+__all__ = ["AveragedWeights", "LastCheckpoint", "PredictionWriter", "ResultsWriter", "RunConfigCallback"]

@@ -1,0 +1,115 @@
+"""`cmarr crossval`: every fold and seed of a configuration, and the summary."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+
+__all__ = ["HELP", "add_arguments", "add_protocol_arguments", "command_line", "config_words", "run"]
+
+HELP = "train and test every fold and seed of a configuration, then summarise"
+
+_DESCRIPTION = """Train and test every fold and seed of a configuration, then summarise.
+
+Each run gets its own folder OUT/fold-<k>_seed-<s>. Started again with the same options, finished runs stay and
+half-trained ones go on from their last checkpoint. Options of `cmarr fit` may follow after --, for example
+cmarr crossval -c cmarr.yaml --out cv --seeds 0,1,2 -- --trainer.max_epochs 30"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `cmarr crossval`."""
+    parser.description = _DESCRIPTION
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add_protocol_arguments(parser)
+    parser.add_argument("--seeds", default="0", metavar="S,S,...", help="seeds of the training (default: %(default)s)")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="runs at a time, which share the cores (default: one per core on a CPU, otherwise 1)",
+    )
+    parser.add_argument(
+        "--keep-predictions",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="keep the predictions of the test utterances; intervals and paired tests need them (default: keep)",
+    )
+
+
+def add_protocol_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what all commands that go through the folds have in common."""
+    parser.add_argument(
+        "-c", "--config", action="append", required=True, metavar="CONFIG", help="configuration; later ones win"
+    )
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="folder of all runs and the tables")
+    parser.add_argument("--folds", default="all", metavar="all|K,K,...", help="which folds (default: %(default)s)")
+    parser.add_argument("--method", metavar="NAME", help="name in the tables (default: name of the method's class)")
+    parser.add_argument("overrides", nargs="*", metavar="-- OPTION ...", help="further options of `cmarr fit`")
+
+
+def config_words(args: argparse.Namespace) -> list[str]:
+    """Get the words after `cmarr fit` that the arguments stand for."""
+    return [*(word for config in args.config for word in ("-c", config)), *args.overrides]
+
+
+def command_line(name: str, args: argparse.Namespace) -> str:
+    """Write down what was typed, as far as it bears on the results."""
+    words = ["cmarr", name]
+    for config in args.config:
+        words += ["-c", config]
+    for option in ("out", "seeds", "folds", "method"):
+        if (value := getattr(args, option, None)) is not None:
+            words += [f"--{option}", value]
+    return shlex.join([*words, "--", *args.overrides] if args.overrides else words)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the protocol; 1 when a run failed."""
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from cmarr_lightning.analysis.summary import conclude
+    from cmarr_lightning.crossval.plan import (
+        build_data,
+        choose_folds,
+        identify,
+        keep_protocol,
+        parse_numbers,
+        resolve_config,
+    )
+    from cmarr_lightning.crossval.pool import exclusive
+    from cmarr_lightning.crossval.runs import choose_jobs, finish_runs
+    from cmarr_lightning.errors import InputError
+
+    seeds, folder, console = parse_numbers(args.seeds, "--seeds"), Path(args.out), Console()
+    config = resolve_config(config_words(args))
+    if config["model"] is None:
+        raise InputError("the configuration names no model", remedy="add `model` with its class_path")
+    data = build_data(config)
+    runs = [(fold, seed) for seed in seeds for fold in choose_folds(data, args.folds)]
+    jobs = choose_jobs(config, len(runs)) if args.jobs is None else args.jobs
+    if jobs < 1:
+        raise InputError(f"--jobs {jobs}", remedy="use 1 or more")
+    method = args.method or config["model"]["class_path"].rpartition(".")[2].removesuffix("Task")
+    identity = identify(config, data, method)
+    keep_protocol(folder, identity)
+    with exclusive(folder):
+        try:
+            failed = finish_runs(
+                folder,
+                identity,
+                config,
+                runs,
+                jobs=jobs,
+                keep_predictions=args.keep_predictions,
+                console=console,
+            )
+        except KeyboardInterrupt:
+            console.print("Stopped. The same command goes on from here.")
+            return 130
+        if len(failed) < len(runs):
+            conclude(folder, command_line("crossval", args), console)
+    if failed:
+        console.print(f"[red]Failed: {', '.join(sorted(failed))}.[/red] The same command tries them again.")
+    return 1 if failed else 0

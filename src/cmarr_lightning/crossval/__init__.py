@@ -1,0 +1,1 @@
+"""Folds x seeds of one configuration: planned, run in child processes, never repeated."""

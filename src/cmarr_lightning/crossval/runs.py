@@ -1,0 +1,174 @@
+"""Bring every run of a protocol to its end: finished ones stay, half-trained ones go on, the others start."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from cmarr_lightning.analysis.evaluation import ABOUT, PREDICTIONS
+from cmarr_lightning.analysis.runs import is_finished, read_json, read_scores, run_name, write_results
+from cmarr_lightning.analysis.tables import MISSING_MEAN
+from cmarr_lightning.crossval.plan import run_about
+from cmarr_lightning.crossval.pool import Job, available_cores, last_lines, run_jobs
+from cmarr_lightning.files import replacing
+
+__all__ = ["choose_jobs", "finish_runs"]
+
+_CONFIG = "config.yaml"
+_LOG = "log.txt"
+_COLUMNS = (
+    TextColumn("{task.fields[runs]}"),
+    BarColumn(),
+    TimeElapsedColumn(),
+    TextColumn("left"),
+    TimeRemainingColumn(),
+)
+
+
+def choose_jobs(config: Mapping[str, Any], runs: int) -> int:
+    """Decide how many runs train at a time where the user does not say.
+
+    On a CPU one per core: small networks gain more from that than from threads. Otherwise, and where one run takes
+    several devices, one.
+    """
+    import torch
+
+    accelerator, devices = config["trainer"]["accelerator"], config["trainer"]["devices"]
+    if accelerator == "auto" and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
+        accelerator = "cpu"
+    return max(1, min(available_cores(), runs)) if accelerator == "cpu" and devices in ("auto", "1", 1) else 1
+
+
+def finish_runs(
+    folder: Path,
+    identity: Mapping[str, Any],
+    config: Mapping[str, Any],
+    runs: Sequence[tuple[int, int]],
+    *,
+    jobs: int,
+    keep_predictions: bool,
+    console: Console,
+) -> list[str]:
+    """Run what is not finished, and write `results.csv` anew as each run ends.
+
+    Args:
+        folder: Of the protocol.
+        identity: What `keep_protocol` has kept.
+        config: The resolved configuration.
+        runs: Fold and seed of each.
+        jobs: How many at a time.
+        keep_predictions: Keep `test/predictions.parquet`.
+        console: Takes the messages and the progress display.
+
+    Returns:
+        The names of the runs that failed.
+    """
+    _write_config(folder / _CONFIG, config)
+    write_results(folder)
+    todo = {run_name(*run): run for run in runs if not is_finished(folder / run_name(*run))}
+    with Progress(*_COLUMNS, console=console) as progress:
+        watcher = _Watcher(
+            folder, config["trainer"]["max_epochs"] or -1, keep_predictions, len(runs), len(todo), progress
+        )
+
+        def starting(job: Job) -> None:
+            _prepare(folder / job.name, run_about(identity, config, *todo[job.name]), console)
+
+        run_jobs(
+            [_job(folder, name, *run) for name, run in todo.items()],
+            jobs,
+            starting=starting,
+            ended=watcher.ended,
+            waiting=watcher.waiting,
+        )
+    return watcher.failed
+
+
+def _job(folder: Path, name: str, fold: int, seed: int) -> Job:
+    words = (str(folder / name), str(folder / _CONFIG), str(fold), str(seed))
+    return Job(name, (sys.executable, "-m", "cmarr_lightning.crossval.run", *words), folder / name / _LOG)
+
+
+class _Watcher:
+    """Reports on the runs of a protocol: one bar over all of them, in which a running one counts by its epochs."""
+
+    def __init__(
+        self, folder: Path, max_epochs: int, keep_predictions: bool, runs: int, todo: int, progress: Progress
+    ) -> None:
+        self.folder = folder
+        self.max_epochs = max_epochs
+        self.keep_predictions = keep_predictions
+        self.runs = runs
+        self.finished = runs - todo
+        self.failed: list[str] = []
+        self.progress = progress
+        self.bar = progress.add_task("", total=runs, runs="")
+        self.waiting([])
+
+    def ended(self, job: Job, code: int) -> None:
+        """Take over the results of a run, or say why there are none."""
+        run, console = self.folder / job.name, self.progress.console
+        if code:
+            self.failed.append(job.name)
+            console.print(f"[red]{job.name} failed[/red] (exit code {code}); the end of {job.log}:", soft_wrap=True)
+            console.print(last_lines(job.log), markup=False, highlight=False, soft_wrap=True)
+            return
+        self.finished += 1
+        if not self.keep_predictions:
+            (run / "test" / PREDICTIONS).unlink(missing_ok=True)
+        write_results(self.folder)
+        console.print(f"{job.name}: {_headline(run)}", highlight=False)
+
+    def waiting(self, running: Sequence[Job]) -> None:
+        """Move the bar."""
+        part = sum(_fraction(self.folder / job.name, self.max_epochs) for job in running)
+        done = self.finished + len(self.failed) + part
+        self.progress.update(self.bar, completed=done, runs=f"{self.finished} of {self.runs} runs")
+
+
+def _prepare(run: Path, about: dict[str, Any], console: Console) -> None:
+    """Make the folder of an unfinished run ready for it."""
+    if (run / ABOUT).is_file() and (run / "checkpoints" / "last.ckpt").is_file():
+        old = read_json(run / ABOUT)
+        console.print(f"{run.name}: going on from its last checkpoint", highlight=False)
+        about["finished"] = old["finished"]
+        if old["commit"] != about["commit"]:
+            about["commit"] = f"{old['commit']}, resumed at {about['commit']}"
+    elif run.exists():
+        console.print(f"{run}: half written, without a checkpoint; cleared", highlight=False, soft_wrap=True)
+        shutil.rmtree(run)
+    with replacing(run / ABOUT) as path:
+        path.write_text(json.dumps(about, indent=2), encoding="utf-8")
+
+
+def _write_config(path: Path, config: Mapping[str, Any]) -> None:
+    config = dict(config) | {"trainer": dict(config["trainer"])}
+    if config["trainer"]["enable_progress_bar"] is None:
+        config["trainer"]["enable_progress_bar"] = False  # each run writes to a log
+    with replacing(path) as temporary:
+        temporary.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+
+
+def _headline(run: Path) -> str:
+    scores = read_scores(run, "test").set_index("condition")
+    name = MISSING_MEAN if MISSING_MEAN in scores.index else scores.index[-1]
+    return f"{name}: WAR {100 * scores['war'][name]:.1f} %, UAR {100 * scores['uar'][name]:.1f} %"
+
+
+def _fraction(run: Path, max_epochs: int) -> float:
+    """Tell how much of the training is done, in [0, 1], from the CSV log; 0 where there is none."""
+    logs = sorted(run.glob("logs/version_*/metrics.csv"), key=lambda path: path.stat().st_mtime)
+    try:
+        head, *lines = logs[-1].read_text(encoding="utf-8").splitlines()
+        epoch = int(lines[-1].split(",")[head.split(",").index("epoch")])
+    except (IndexError, ValueError, OSError):
+        return 0.0
+    return min(1.0, (epoch + 1) / max_epochs) if max_epochs > 0 else 0.0

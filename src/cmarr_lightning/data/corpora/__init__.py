@@ -1,0 +1,1 @@
+"""Data modules of known corpora, and made-up ones."""

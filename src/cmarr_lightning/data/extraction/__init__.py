@@ -1,0 +1,1 @@
+"""Features from recordings and transcripts by pretrained encoders; needs the extra `extract`."""

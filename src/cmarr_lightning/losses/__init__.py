@@ -1,0 +1,1 @@
+"""The three losses of CM-ARR as functions of tensors."""

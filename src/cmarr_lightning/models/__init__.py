@@ -1,0 +1,1 @@
+"""Networks in plain torch whose `forward` reads like the equations."""

@@ -1,0 +1,263 @@
+"""What every method shares: scoring under all conditions, scaling, optimiser, compatibility of checkpoints."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+
+from cmarr_lightning.batch import MultimodalBatch
+from cmarr_lightning.errors import InputError
+from cmarr_lightning.metrics import ConditionMetrics
+from cmarr_lightning.modalities import all_conditions, condition_name, condition_table
+from cmarr_lightning.nn.scaling import FeatureScaler
+
+__all__ = ["AVAILABLE", "EmotionTask"]
+
+AVAILABLE = "available"
+"""Name of the condition in which each utterance has whatever it has on disk."""
+
+_SIGNATURE = ("modalities", "feature_dims", "class_names")
+
+
+class EmotionTask(LightningModule):
+    """Base of all methods: a subclass gives `network_logits` and `training_step`.
+
+    Evaluation scores every utterance under **every** condition in one pass. Utterances that lack a modality on
+    disk cannot be scored under all of them; so that all conditions are scored on the same rows, they count only
+    in the extra condition `available`.
+
+    Logged in evaluation (`val/` or `test/`): `war/<condition>`, `uar/<condition>`, `f1/<condition>` and
+    `war_missing_mean`, `uar_missing_mean`, `f1_missing_mean`: the means over the incomplete conditions. Models are
+    selected by `val/uar_missing_mean`.
+
+    Args:
+        modalities: M names in the order of the data; linked from the data module by the command line.
+        feature_dims: D per modality; linked.
+        class_names: C names in the order of their index; linked.
+        learning_rate: Peak of AdamW's learning rate, per step.
+        weight_decay: Of the weight matrices; vectors (biases, gains) and parameters with a scalar value are free.
+        warmup_fraction: Part of all steps over which the rate rises linearly; it then falls along a half cosine.
+        balance_classes: Exponent g of the class weights n_c^-g in the cross-entropy: 0 weighs utterances equally
+            (favours WAR), 1 weighs classes equally (favours UAR).
+    """
+
+    monitor = "val/uar_missing_mean"
+    mode = "max"
+
+    def __init__(
+        self,
+        modalities: list[str],
+        feature_dims: dict[str, int],
+        class_names: list[str],
+        learning_rate: float,
+        weight_decay: float,
+        warmup_fraction: float,
+        balance_classes: float,
+    ) -> None:
+        super().__init__()
+        self.modalities = list(modalities)
+        self.feature_dims = {m: feature_dims[m] for m in modalities}
+        self.class_names = list(class_names)
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.warmup_fraction = warmup_fraction
+        self.balance_classes = balance_classes
+        self.conditions = all_conditions(modalities)
+        self.scored = ConditionMetrics(self.conditions, len(class_names))
+        self.scored_available = ConditionMetrics([(AVAILABLE,)], len(class_names))
+        self.register_buffer("condition_table", condition_table(modalities), persistent=False)
+        self.register_buffer("class_weight", torch.ones(len(class_names)))
+        self._seed = 0
+
+    condition_table: Tensor
+    class_weight: Tensor
+
+    def network_logits(self, batch: MultimodalBatch, present: Tensor) -> Tensor:
+        """Return logits (B, K, C) of a batch under present (B, K, M) bool. Reads nothing that is not present."""
+        raise NotImplementedError(f"{type(self).__name__} must define network_logits")
+
+    def scalers(self) -> dict[str, FeatureScaler]:
+        """Return the modules that scale the features, by modality name."""
+        raise NotImplementedError(f"{type(self).__name__} must define scalers")
+
+    def present(self, batch: MultimodalBatch) -> Tensor:
+        """Return (B, K, M) bool: what is present under every condition, given what is on disk."""
+        return self.condition_table.unsqueeze(0) & batch.observed.unsqueeze(1)
+
+    # -- set-up ---------------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Take over what must come from the training rows; refuse precisions in which a flow has no inverse."""
+        if str(self.trainer.precision) in {"bf16-true", "16-true", "transformer-engine"}:
+            raise InputError(
+                f"trainer.precision={self.trainer.precision}: a flow is not invertible in half precision",
+                remedy="use 32-true or bf16-mixed",
+            )
+        if stage != "fit":
+            return
+        self._seed = torch.initial_seed()
+        data = getattr(self.trainer, "datamodule", None)
+        if data is None:
+            raise InputError(
+                "no data module: scaling statistics and class counts come from it",
+                remedy="call trainer.fit(task, datamodule=...) with a FeatureDataModule",
+            )
+        for modality, scaler in self.scalers().items():
+            s = data.statistics[modality]
+            scaler.fit(*(torch.from_numpy(np.array(a)) for a in (s.mean, s.std, s.low, s.high)))
+        counts = torch.from_numpy(np.asarray(data.class_counts)).float()
+        weight = counts.pow(-self.balance_classes)
+        self.class_weight.copy_(weight * counts.sum() / (weight * counts).sum())
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint made for other modalities, dims, classes or another network, by name."""
+        stored = checkpoint["hyper_parameters"]
+        for key in _SIGNATURE:
+            mine = getattr(self, key)
+            if stored.get(key) != mine:
+                raise InputError(
+                    f"checkpoint made for {key} = {stored.get(key)}, but the data have {key} = {mine}",
+                    remedy="give the data the checkpoint was trained on, or train anew",
+                )
+        theirs, ours = (
+            {k: tuple(v.shape) for k, v in s.items()} for s in (checkpoint["state_dict"], self.state_dict())
+        )
+        if differing := sorted(k for k in theirs | ours if theirs.get(k) != ours.get(k)):
+            raise InputError(
+                f"checkpoint of another network: {differing[0]} has the shape {theirs.get(differing[0])} in it, but "
+                f"{ours.get(differing[0])} in {type(self).__name__} as configured",
+                remedy="use the model settings of the run, which its config.yaml holds",
+            )
+
+    def on_train_batch_start(self, batch: MultimodalBatch, batch_idx: int) -> None:
+        """Seed dropout and sampling from (seed, epoch, batch, process).
+
+        Lightning keeps no generator's state, so that a resumed run would draw other numbers than an uninterrupted
+        one; and all processes would draw the same for their different rows.
+        """
+        entropy = (self._seed, self.current_epoch, batch_idx, self.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW with warm-up and half-cosine decay per step."""
+        if math.isinf(self.trainer.estimated_stepping_batches):
+            raise InputError(
+                "training without an end: the learning rate falls until the last step",
+                remedy="set trainer.max_epochs or trainer.max_steps",
+            )
+        matrices = [p for p in self.parameters() if p.requires_grad and p.ndim > 1]
+        others = [p for p in self.parameters() if p.requires_grad and p.ndim <= 1]
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": matrices, "weight_decay": self.weight_decay},
+                {"params": others, "weight_decay": 0.0},
+            ],
+            lr=self.learning_rate,
+            # One kernel for all parameters. Lightning cannot clip the gradients of a fused step under a loss scaler.
+            fused=self.device.type in {"cpu", "cuda"} and self.trainer.precision != "16-mixed",
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.learning_rate_factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def learning_rate_factor(self, step: int) -> float:
+        """Return the factor in [0, 1] on the learning rate at an optimiser step."""
+        total = max(1, int(self.trainer.estimated_stepping_batches))
+        warm = min(1.0, (step + 1) / (self.warmup_fraction * total + 1))
+        return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
+
+    def progress(self) -> float:
+        """Return the part of all optimiser steps that is done, in [0, 1]."""
+        return min(1.0, self.trainer.global_step / max(1, int(self.trainer.estimated_stepping_batches)))
+
+    # -- evaluation -----------------------------------------------------------------------------------------
+
+    def validation_step(self, batch: MultimodalBatch, batch_idx: int) -> None:
+        """Score a batch under every condition."""
+        self._score(batch)
+
+    def test_step(self, batch: MultimodalBatch, batch_idx: int) -> dict[str, Tensor]:
+        """Score a batch under every condition; return what `predict_step` does."""
+        return self._prediction(batch, self._score(batch))
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the counts of the epoch before."""
+        self._reset_scores()
+
+    def on_test_epoch_start(self) -> None:
+        """Forget the counts of the run before."""
+        self._reset_scores()
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores of the whole validation set."""
+        self._log_scores("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the scores of the whole test set."""
+        self._log_scores("test")
+
+    def _score(self, batch: MultimodalBatch) -> Tensor:
+        logits = self.network_logits(batch, self.present(batch))
+        labels = batch.labels.masked_fill(batch.repeated, -1)
+        complete = batch.observed.all(dim=1)
+        self.scored.update(logits, labels.masked_fill(~complete, -1))
+        self.scored_available.update(logits[:, -1:], labels)
+        return logits
+
+    def confusions(self) -> tuple[Tensor, Tensor]:
+        """Return the counts of all processes: (K, C, C) of the conditions and (1, C, C) of `available`."""
+        mine = (self.scored.confusion, self.scored_available.confusion)
+        total, available = (self.trainer.strategy.reduce(counts.clone(), reduce_op="sum") for counts in mine)
+        return torch.as_tensor(total), torch.as_tensor(available)
+
+    def _reset_scores(self) -> None:
+        self.scored.reset()
+        self.scored_available.reset()
+
+    def _log_scores(self, prefix: Literal["val", "test"]) -> None:
+        values = self.scored.compute()
+        available = self.scored_available.compute()
+        if self.trainer.sanity_checking:
+            return
+        confusion, everything = self.confusions()
+        if not confusion.any():
+            raise InputError(
+                f"{prefix}: no utterance has all of {', '.join(self.modalities)}, so that no row can be scored"
+                " under every condition",
+                remedy="leave out a modality with data.modalities",
+            )
+        if everything.sum() > confusion[-1].sum():
+            values |= available
+        self.log_dict({f"{prefix}/{name}": value for name, value in values.items()})
+
+    # -- prediction -----------------------------------------------------------------------------------------
+
+    def predict_step(self, batch: MultimodalBatch, batch_idx: int) -> dict[str, Tensor]:
+        """Return class probabilities under every condition.
+
+        Returns:
+            `rows` (B,), `repeated` (B,) bool, `observed` (B, M) bool, `usable` (B, K) bool: every modality of the
+            condition is on disk, `probabilities` (B, K, C). Under the complete condition, the last one, an
+            utterance is scored with whatever it has.
+        """
+        return self._prediction(batch, self.network_logits(batch, self.present(batch)))
+
+    def _prediction(self, batch: MultimodalBatch, logits: Tensor) -> dict[str, Tensor]:
+        absent = self.condition_table.unsqueeze(0) & ~batch.observed.unsqueeze(1)
+        return {
+            "rows": batch.rows,
+            "repeated": batch.repeated,
+            "observed": batch.observed,
+            "usable": ~absent.any(dim=-1),
+            "probabilities": logits.float().softmax(dim=-1),
+        }
+
+    @property
+    def condition_names(self) -> list[str]:
+        """Names of the K conditions, the complete one last."""
+        return [condition_name(condition) for condition in self.conditions]

@@ -1,0 +1,110 @@
+"""One support vector machine per condition."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cmarr_lightning.analysis.kernel_baseline import predict_conditions, require_sklearn, tabulate, utterance_vectors
+from cmarr_lightning.data.corpora.iemocap import IEMOCAPDataModule
+from cmarr_lightning.data.datamodule import FeatureDataModule
+from cmarr_lightning.data.importers import import_arrays
+from cmarr_lightning.errors import InputError
+
+pytest.importorskip("sklearn")
+
+
+def test_every_condition_is_learnt_on_its_own(tiny_store: Path):
+    data = FeatureDataModule(str(tiny_store), fold=1)
+    predicted = dict(predict_conditions(data))
+    assert list(predicted) == [
+        *(("audio",), ("video",), ("text",)),
+        *(("audio", "video"), ("audio", "text"), ("video", "text"), ("audio", "video", "text")),
+    ]
+    names, confusion, table = tabulate(data, predicted)
+    assert names[-1] == "audio+video+text"
+    assert (confusion.sum((-2, -1)) == len(data.split.test)).all()
+    accuracy = confusion.diagonal(dim1=-2, dim2=-1).sum(-1) / len(data.split.test)
+    assert (accuracy > 0.3).all()  # chance is 0.25
+    assert accuracy[-1] > accuracy[:3].min()
+    assert set(table["utterance_id"]) == set(data.utterance_ids(data.split.test))
+    assert not [column for column in table if column.startswith("p_")]
+
+
+def test_a_machine_is_the_one_described(tiny_store: Path):
+    """The same machine from its definition: clip, standardise, average, standardise, sqrt(D), SVC."""
+    from sklearn.svm import SVC
+
+    data = FeatureDataModule(str(tiny_store), fold=0)
+    train, test = data.split.train, data.split.test
+    blocks = []
+    for m in ("audio", "text"):
+        frames = np.concatenate([data.store.get(row, m) for row in train])
+        low, high = np.nanquantile(frames, [0.005, 0.995], axis=0)
+        mean, std = (f(np.clip(frames, low, high), axis=0) for f in (np.nanmean, np.nanstd))
+        scaled = [(np.clip(data.store.get(row, m), low, high) - mean) / std for row in range(len(data.store))]
+        means = np.stack([np.nan_to_num(x).mean(0) for x in scaled])
+        means = (means - means[train].mean(0)) / means[train].std(0)
+        blocks.append(means / np.sqrt(means.shape[1]))
+    x = np.concatenate(blocks, axis=1)
+    machine = SVC(C=2, gamma=1 / 2, class_weight="balanced").fit(x[train], data.labels[train])
+    predicted = dict(predict_conditions(data))["audio", "text"]
+    assert (machine.predict(x[test]) == predicted).mean() > 0.98  # float32 statistics
+
+
+def test_validation_rows_are_not_used(tiny_store: Path):
+    data = FeatureDataModule(str(tiny_store), fold=0)
+    vectors = utterance_vectors(data, "audio")
+    assert np.isnan(vectors[data.split.val]).all()
+    assert not np.isnan(vectors[data.split.train]).any()
+
+
+def test_vectors_are_scaled_once_and_nan_is_the_mean(write_store, tmp_path: Path):
+    store = write_store(tmp_path / "store", np.ones((48, 3), dtype=bool))
+    data = FeatureDataModule(str(store.path), fold=0)
+    vector = next(m for m in data.modalities if store.kinds[m] == "vector")
+    s = data.statistics[vector]
+    row = data.split.test[0]
+    expected = (np.clip(store.get(row, vector)[0], s.low, s.high) - s.mean) / s.std
+    np.testing.assert_allclose(utterance_vectors(data, vector)[row], np.nan_to_num(expected), rtol=1e-5)
+
+
+def test_rows_with_gaps_count_as_available_only(gappy_store: Path):
+    data = FeatureDataModule(str(gappy_store), fold=0)
+    rows = data.split.test
+    observed = np.stack([data.store.lengths(m)[rows] > 0 for m in data.modalities], axis=1)
+    complete = observed.all(axis=1)
+    assert 0 < complete.sum() < len(rows)
+    predicted = dict(predict_conditions(data))
+    names, confusion, table = tabulate(data, predicted)
+    assert names[-1] == "available"
+    assert confusion.sum((-2, -1)).tolist() == [complete.sum()] * 7 + [len(rows)]
+    available = table[table["condition"] == "available"].set_index("utterance_id")["predicted"]
+    for i, (row, has) in enumerate(zip(rows, observed, strict=True)):
+        own = tuple(m for m, present in zip(data.modalities, has, strict=True) if present)
+        assert available[data.utterance_ids([row])[0]] == data.class_names[predicted[own][i]]
+
+
+def test_without_scikit_learn_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("cmarr_lightning.analysis.kernel_baseline.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install cmarr-lightning\[baselines\]"):
+        require_sklearn()
+
+
+def test_one_real_fold_is_as_the_reference(tmp_path: Path):
+    """Fold 0 of IEMOCAP, audio only, trained on 3 sessions; all folds pooled give WAR .535 and UAR .565."""
+    folder = Path(os.environ.get("CMARR_DATA", Path(__file__).parents[3].parent / "shared" / "data")) / "iemocap"
+    if not folder.is_dir():
+        pytest.skip("needs the IEMOCAP features")
+    store = import_arrays(folder, tmp_path / "store", modalities=["audio", "nonverbal"])
+    data = IEMOCAPDataModule(str(store.path), fold=0)
+    condition, predicted = next(predict_conditions(data))
+    assert condition == ("audio",)
+    right = pd.Series(predicted == data.labels[data.split.test])
+    uar = right.groupby(data.labels[data.split.test]).mean().mean()
+    assert right.mean() == pytest.approx(0.535, abs=0.05)
+    assert uar == pytest.approx(0.565, abs=0.05)

@@ -1,0 +1,62 @@
+"""Averaged weights."""
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch.utils.data import DataLoader
+
+from cmarr_lightning.callbacks import AveragedWeights
+
+
+class Climber(LightningModule):
+    """Its only weight is the number of steps taken."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.register_buffer("scale", torch.zeros(1))
+
+    def setup(self, stage):
+        self.scale.fill_(7.0)
+
+    def training_step(self, batch, batch_idx):
+        return -self.weight.sum()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=1.0)
+
+
+def _fit(folder, decay):
+    model = Climber()
+    trainer = Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[AveragedWeights(decay)],
+        default_root_dir=folder,
+    )
+    trainer.fit(model, DataLoader(torch.zeros(4, 1)))
+    return model
+
+
+def test_the_average_after_four_steps_is_the_one_computed_by_hand(tmp_path):
+    model = _fit(tmp_path, 0.5)
+    # the first step is copied: 1; then 1.5, 2.25, 3.125
+    assert model.weight.item() == pytest.approx(3.125)
+
+
+def test_without_decay_nothing_is_averaged(tmp_path):
+    assert _fit(tmp_path, 0.0).weight.item() == 4.0
+
+
+def test_buffers_are_copied_not_averaged(tmp_path):
+    assert _fit(tmp_path, 0.9).scale.item() == 7.0
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.0])
+def test_a_decay_outside_its_range_is_refused(decay):
+    with pytest.raises(ValueError, match="not in"):
+        AveragedWeights(decay)

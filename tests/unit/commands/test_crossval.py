@@ -1,0 +1,152 @@
+"""`cmarr crossval`: its arguments and its exit codes; the runs themselves are replaced."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cmarr_lightning.commands import crossval, run_command
+
+
+@pytest.fixture
+def resolved(tiny_store: Path) -> dict[str, Any]:
+    return {
+        "trainer": {"max_epochs": 1, "accelerator": "cpu", "devices": "auto"},
+        "model": {"class_path": "cmarr_lightning.CMARRTask"},
+        "data": {"class_path": "cmarr_lightning.FeatureDataModule", "init_args": {"store": str(tiny_store)}},
+    }
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch, resolved: dict[str, Any]) -> list[dict[str, Any]]:
+    """Record what would be run and summarised; the words go to `resolve_config` unread."""
+    calls: list[dict[str, Any]] = []
+
+    def finish(folder: Path, identity: dict, config: dict, runs: list, **options: Any) -> list[str]:
+        calls.append({"method": identity["method"], "runs": runs, **options})
+        return []
+
+    def resolve(words: list[str]) -> dict[str, Any]:
+        calls.append({"words": words})
+        return resolved
+
+    monkeypatch.setattr("cmarr_lightning.crossval.plan.resolve_config", resolve)
+    monkeypatch.setattr("cmarr_lightning.crossval.runs.finish_runs", finish)
+    monkeypatch.setattr(
+        "cmarr_lightning.analysis.summary.conclude", lambda folder, command, _: calls.append({"command": command})
+    )
+    return calls
+
+
+def parse(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    crossval.add_arguments(parser)
+    return parser.parse_args(words)
+
+
+def test_defaults(runs: list[dict[str, Any]], tmp_path: Path):
+    assert run_command(["crossval", "-c", "mine.yaml", "--out", str(tmp_path / "cv")]) == 0
+    words, call, summary = runs
+    assert words == {"words": ["-c", "mine.yaml"]}
+    assert call["runs"] == [(0, 0), (1, 0), (2, 0), (3, 0)]
+    assert (call["method"], call["keep_predictions"]) == ("CMARR", True)
+    assert summary == {"command": f"cmarr crossval -c mine.yaml --out {tmp_path / 'cv'} --seeds 0 --folds all"}
+
+
+def test_every_option(runs: list[dict[str, Any]], tmp_path: Path):
+    words = ["-c", "a.yaml", "-c", "b.yaml", "--out", str(tmp_path / "cv"), "--seeds", "2,5", "--folds", "3,0"]
+    words += ["--method", "no alignment", "--jobs", "3", "--no-keep-predictions"]
+    overrides = ["--trainer.max_epochs", "3", "--model.init_args.weight_align=0"]
+    assert run_command(["crossval", *words, "--", *overrides]) == 0
+    resolved, call, summary = runs
+    assert resolved["words"] == ["-c", "a.yaml", "-c", "b.yaml", *overrides]
+    assert call["runs"] == [(3, 2), (0, 2), (3, 5), (0, 5)]
+    assert (call["jobs"], call["keep_predictions"], call["method"]) == (3, False, "no alignment")
+    assert summary["command"].endswith(
+        "--seeds 2,5 --folds 3,0 --method 'no alignment' -- --trainer.max_epochs 3 --model.init_args.weight_align=0"
+    )
+
+
+def test_a_failed_run_shows_in_the_exit_code(
+    runs: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("cmarr_lightning.crossval.runs.finish_runs", lambda *_, **__: ["fold-1_seed-0"])
+    assert run_command(["crossval", "-c", "mine.yaml", "--out", str(tmp_path / "cv")]) == 1
+    assert "Failed: fold-1_seed-0" in capsys.readouterr().out
+    assert "command" in runs[-1]
+
+
+def test_without_any_result_there_is_no_summary(
+    runs: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("cmarr_lightning.crossval.runs.finish_runs", lambda *_, **__: ["fold-1_seed-0"])
+    assert run_command(["crossval", "-c", "mine.yaml", "--out", str(tmp_path / "cv"), "--folds", "1"]) == 1
+    assert not any("command" in call for call in runs)
+
+
+def test_an_interrupt_says_how_to_go_on(
+    runs: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def interrupted(*_: Any, **__: Any) -> list[str]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cmarr_lightning.crossval.runs.finish_runs", interrupted)
+    assert run_command(["crossval", "-c", "mine.yaml", "--out", str(tmp_path / "cv")]) == 130
+    assert "The same command goes on from here" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--seeds", "a"], "--seeds 'a'"),
+        (["--folds", "9"], "no fold 9"),
+        (["--jobs", "0"], "--jobs 0"),
+    ],
+)
+def test_bad_arguments_make_no_folder(
+    runs: list[dict[str, Any]],
+    tmp_path: Path,
+    words: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+):
+    assert run_command(["crossval", "-c", "mine.yaml", "--out", str(tmp_path / "cv"), *words]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "cv").exists()
+
+
+def test_a_configuration_without_model_is_refused(
+    runs: list[dict[str, Any]], resolved: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    resolved["model"] = None
+    assert run_command(["crossval", "-c", "mine.yaml", "--out", str(tmp_path / "cv")]) == 2
+    assert "names no model" in capsys.readouterr().err
+
+
+def test_another_configuration_in_the_folder_is_refused(
+    runs: list[dict[str, Any]],
+    resolved: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+):
+    words = ["crossval", "-c", "mine.yaml", "--out", str(tmp_path / "cv")]
+    assert run_command(words) == 0
+    assert run_command([*words, "--seeds", "1", "--jobs", "2"]) == 0  # more of the same is welcome
+    resolved["trainer"]["max_epochs"] = 9
+    assert run_command(words) == 2
+    assert "trainer.max_epochs was 1, is 9" in capsys.readouterr().err
+    kept = json.loads((tmp_path / "cv" / "crossval.json").read_text())
+    assert kept["config"]["trainer"]["max_epochs"] == 1
+
+
+def test_help_says_how_to_give_further_options(capsys: pytest.CaptureFixture[str], cmarr: Callable[..., int]):
+    with pytest.raises(SystemExit):
+        cmarr("crossval", "--help")
+    printed = capsys.readouterr().out
+    assert "-- --trainer.max_epochs 30" in printed
+    assert parse("-c", "a", "--out", "b").overrides == []
