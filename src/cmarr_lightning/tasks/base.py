@@ -159,8 +159,8 @@ class EmotionTask(LightningModule):
                 {"params": others, "weight_decay": 0.0},
             ],
             lr=self.learning_rate,
-            # One kernel for all parameters. Lightning cannot clip the gradients of a fused step under a loss scaler.
-            fused=self.device.type in {"cpu", "cuda"} and self.trainer.precision != "16-mixed",
+            # One kernel for all parameters. Lightning refuses to clip the gradients of such a step in mixed precision.
+            fused=self.device.type in {"cpu", "cuda"} and not str(self.trainer.precision).endswith("-mixed"),
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.learning_rate_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
