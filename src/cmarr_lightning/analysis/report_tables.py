@@ -95,7 +95,8 @@ def test_table(comparison: Comparison, metric: str) -> ReportTable | None:
     ]
     caption = (
         f"Difference of {METRICS[metric]} to {first} on {comparison.title}, percentage points [95 % interval], p of "
-        f"the paired cluster bootstrap test, not corrected for the number of conditions; bold where p < {ALPHA:g}."
+        "the paired test that swaps the methods' predictions cluster by cluster, not corrected for the number of "
+        f"conditions; bold where p < {ALPHA:g}."
     )
     return ReportTable(f"test-{metric}", caption, ["condition (present)", *others], rows)
 
