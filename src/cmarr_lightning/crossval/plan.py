@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from copy import deepcopy
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import yaml
 
 from cmarr_lightning.analysis.provenance import git_commit, package_versions
 from cmarr_lightning.analysis.runs import read_json, run_name
+from cmarr_lightning.cli import main as cmarr
 from cmarr_lightning.data.datamodule import FeatureDataModule
 from cmarr_lightning.data.folds import make_folds
 from cmarr_lightning.errors import InputError
@@ -23,6 +25,7 @@ from cmarr_lightning.files import replacing
 
 __all__ = [
     "PROTOCOL",
+    "Protocol",
     "build_data",
     "choose_folds",
     "identify",
@@ -35,6 +38,23 @@ __all__ = [
 PROTOCOL = "crossval.json"
 
 _SET_BY_US = {"--run": "--out", "--ckpt_path": "--out", "--seed_everything": "--seeds"}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The runs of one configuration.
+
+    Attributes:
+        folder: Takes the runs and their tables.
+        identity: What all runs share (`identify`).
+        config: The resolved configuration.
+        runs: Fold and seed of each.
+    """
+
+    folder: Path
+    identity: Mapping[str, Any]
+    config: Mapping[str, Any]
+    runs: Sequence[tuple[int, int]]
 
 
 def resolve_config(words: Sequence[str]) -> dict[str, Any]:
@@ -51,16 +71,15 @@ def resolve_config(words: Sequence[str]) -> dict[str, Any]:
         ours = "--folds" if option.startswith("--data") and option.endswith(".fold") else _SET_BY_US.get(option)
         if ours:
             raise InputError(f"{option} is set for each run by the protocol", remedy=f"use {ours}")
-    answer = subprocess.run(  # noqa: S603  (our own program, no shell)
-        [sys.executable, "-m", "cmarr_lightning", "fit", *words, "--print_config"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if answer.returncode:
-        message = (answer.stderr.strip().splitlines() or ["no message"])[-1]
+    with redirect_stdout(io.StringIO()) as printed, redirect_stderr(io.StringIO()) as told:
+        try:
+            code: object = cmarr(["fit", *words, "--print_config"])
+        except SystemExit as end:
+            code = end.code
+    if code:
+        message = (told.getvalue().strip().splitlines() or ["no message"])[-1]
         raise InputError(f"the configuration cannot be used: {message.removeprefix('cmarr: error: ')}")
-    config: dict[str, Any] = yaml.safe_load(answer.stdout)
+    config: dict[str, Any] = yaml.safe_load(printed.getvalue())
     if config.get("data") is None:
         raise InputError("the configuration names no data", remedy="add `data` with class_path and init_args")
     return config
