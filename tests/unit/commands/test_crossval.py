@@ -80,7 +80,9 @@ def test_every_option(runs: list[dict[str, Any]], tmp_path: Path):
 def test_a_failed_run_shows_in_the_exit_code(
     runs: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr("cmarr_lightning.crossval.runs.finish_runs", lambda *_, **__: [tmp_path / "cv" / "fold-1_seed-0"])
+    monkeypatch.setattr(
+        "cmarr_lightning.crossval.runs.finish_runs", lambda *_, **__: [tmp_path / "cv" / "fold-1_seed-0"]
+    )
     assert run_command(["crossval", "-c", "mine.yaml", "--out", str(tmp_path / "cv")]) == 1
     assert "Failed: fold-1_seed-0" in capsys.readouterr().out
     assert "command" in runs[-1]
@@ -89,7 +91,9 @@ def test_a_failed_run_shows_in_the_exit_code(
 def test_without_any_result_there_is_no_summary(
     runs: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("cmarr_lightning.crossval.runs.finish_runs", lambda *_, **__: [tmp_path / "cv" / "fold-1_seed-0"])
+    monkeypatch.setattr(
+        "cmarr_lightning.crossval.runs.finish_runs", lambda *_, **__: [tmp_path / "cv" / "fold-1_seed-0"]
+    )
     assert run_command(["crossval", "-c", "mine.yaml", "--out", str(tmp_path / "cv"), "--folds", "1"]) == 1
     assert not any("command" in call for call in runs)
 
@@ -112,9 +116,7 @@ def variants(tmp_path: Path) -> Path:
     return path
 
 
-def test_every_variant_is_a_method_in_a_folder_of_its_own(
-    runs: list[dict[str, Any]], variants: Path, tmp_path: Path
-):
+def test_every_variant_is_a_method_in_a_folder_of_its_own(runs: list[dict[str, Any]], variants: Path, tmp_path: Path):
     words = ["crossval", "-c", "mine.yaml", "--out", str(tmp_path / "cv"), "--variants", str(variants)]
     assert run_command([*words, "--folds", "1", "--", "--trainer.max_epochs", "3"]) == 0
     *resolved, one, two, summary = runs
