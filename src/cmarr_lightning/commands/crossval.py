@@ -121,7 +121,7 @@ def _plan(args: argparse.Namespace, folder: Path) -> list[Protocol]:
         choose_folds,
         identify,
         parse_numbers,
-        resolve_config,
+        resolve_configs,
     )
     from cmarr_lightning.crossval.variants import read_variants, variant_words
     from cmarr_lightning.errors import InputError
@@ -130,12 +130,9 @@ def _plan(args: argparse.Namespace, folder: Path) -> list[Protocol]:
         raise InputError("--method with --variants", remedy="leave it out: each variant is a method of its own name")
     seeds = parse_numbers(args.seeds, "--seeds")
     variants = {"": {}} if args.variants is None else read_variants(args.variants)
+    configs = resolve_configs({name: [*config_words(args), *variant_words(o)] for name, o in variants.items()})
     protocols = []
-    for name, override in variants.items():
-        try:
-            config = resolve_config([*config_words(args), *variant_words(override)])
-        except InputError as error:
-            raise InputError(f"{name}: {error}" if name else str(error)) from error
+    for name, config in configs.items():
         if config["model"] is None:
             raise InputError("the configuration names no model", remedy="add `model` with its class_path")
         data = build_data(config)

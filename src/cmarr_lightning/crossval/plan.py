@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import redirect_stderr, redirect_stdout
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib import import_module
@@ -17,7 +17,6 @@ import yaml
 
 from cmarr_lightning.analysis.provenance import git_commit, package_versions
 from cmarr_lightning.analysis.runs import read_json, run_name
-from cmarr_lightning.cli import main as cmarr
 from cmarr_lightning.data.datamodule import FeatureDataModule
 from cmarr_lightning.data.folds import make_folds
 from cmarr_lightning.errors import InputError
@@ -32,6 +31,7 @@ __all__ = [
     "keep_protocol",
     "parse_numbers",
     "resolve_config",
+    "resolve_configs",
     "run_about",
 ]
 
@@ -66,23 +66,45 @@ def resolve_config(words: Sequence[str]) -> dict[str, Any]:
     Raises:
         InputError: An option that the protocol sets itself, or a configuration that does not parse.
     """
+    return resolve_configs({"": words})[""]
+
+
+def resolve_configs(words: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
+    """Resolve several configurations, as `resolve_config` does one; their names come first in messages."""
+    for name, each in words.items():
+        _refuse_what_runs_set(each, name)
+    child = subprocess.run(
+        [sys.executable, "-m", "cmarr_lightning.crossval.resolve"],
+        input=json.dumps(list(words.values())),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if child.returncode:
+        message = (child.stderr.strip().splitlines() or ["no message"])[-1]
+        raise InputError(f"the configuration cannot be used: {message}")
+    configs = {}
+    for name, (code, text) in zip(words, json.loads(child.stdout.splitlines()[-1]), strict=True):
+        if code:
+            raise InputError(f"{_of(name)}the configuration cannot be used: {text}")
+        configs[name] = yaml.safe_load(text)
+        if configs[name].get("data") is None:
+            raise InputError(
+                f"{_of(name)}the configuration names no data", remedy="add `data` with class_path and init_args"
+            )
+    return configs
+
+
+def _of(name: str) -> str:
+    return f"{name}: " if name else ""
+
+
+def _refuse_what_runs_set(words: Sequence[str], name: str) -> None:
     for word in words:
         option = word.split("=")[0]
         ours = "--folds" if option.startswith("--data") and option.endswith(".fold") else _SET_BY_US.get(option)
         if ours:
-            raise InputError(f"{option} is set for each run by the protocol", remedy=f"use {ours}")
-    with redirect_stdout(io.StringIO()) as printed, redirect_stderr(io.StringIO()) as told:
-        try:
-            code: object = cmarr(["fit", *words, "--print_config"])
-        except SystemExit as end:
-            code = end.code
-    if code:
-        message = (told.getvalue().strip().splitlines() or ["no message"])[-1]
-        raise InputError(f"the configuration cannot be used: {message.removeprefix('cmarr: error: ')}")
-    config: dict[str, Any] = yaml.safe_load(printed.getvalue())
-    if config.get("data") is None:
-        raise InputError("the configuration names no data", remedy="add `data` with class_path and init_args")
-    return config
+            raise InputError(f"{_of(name)}{option} is set for each run by the protocol", remedy=f"use {ours}")
 
 
 def build_data(config: Mapping[str, Any], fold: int = 0) -> FeatureDataModule:

@@ -53,7 +53,7 @@ def finish_runs(
     jobs: int,
     keep_predictions: bool,
     console: Console,
-) -> list[str]:
+) -> list[Path]:
     """Run what is not finished, and write `results.csv` anew as each run ends.
 
     Args:

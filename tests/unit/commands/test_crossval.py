@@ -25,18 +25,18 @@ def resolved(tiny_store: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch, resolved: dict[str, Any]) -> list[dict[str, Any]]:
-    """Record what would be run and summarised; the words go to `resolve_config` unread."""
+    """Record what would be run and summarised; the words go to `resolve_configs` unread."""
     calls: list[dict[str, Any]] = []
 
     def finish(protocols: list[Protocol], **options: Any) -> list[Path]:
         calls.extend({"method": p.identity["method"], "runs": p.runs, "folder": p.folder, **options} for p in protocols)
         return []
 
-    def resolve(words: list[str]) -> dict[str, Any]:
-        calls.append({"words": words})
-        return resolved
+    def resolve(words: dict[str, list[str]]) -> dict[str, dict[str, Any]]:
+        calls.extend({"words": each} for each in words.values())
+        return dict.fromkeys(words, resolved)
 
-    monkeypatch.setattr("cmarr_lightning.crossval.plan.resolve_config", resolve)
+    monkeypatch.setattr("cmarr_lightning.crossval.plan.resolve_configs", resolve)
     monkeypatch.setattr("cmarr_lightning.crossval.runs.finish_runs", finish)
     monkeypatch.setattr(
         "cmarr_lightning.analysis.summary.conclude", lambda folder, command, _: calls.append({"command": command})

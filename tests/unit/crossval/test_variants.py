@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cmarr_lightning.crossval.plan import resolve_config
+from cmarr_lightning.crossval.plan import resolve_configs
 from cmarr_lightning.crossval.variants import read_variants, variant_words
 from cmarr_lightning.errors import InputError
 
@@ -52,26 +52,28 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path):
         read_variants(tmp_path / "gone.yaml")
 
 
-def resolve(config: Path, override: dict[str, Any]) -> dict[str, Any]:
-    return resolve_config(["-c", str(config), "--data.store", "nowhere", *variant_words(override)])
+def resolve(config: Path, variants: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    words = ["-c", str(config), "--data.store", "nowhere"]
+    return resolve_configs({name: [*words, *variant_words(override)] for name, override in variants.items()})
 
 
 def test_a_variant_changes_what_it_names_and_nothing_else(config: Path):
-    plain, changed = resolve(config, {}), resolve(config, {"model": {"init_args": {"weight_align": 0.25}}})
+    change = {"model": {"init_args": {"weight_align": 0.25}}}
+    plain, changed = resolve(config, {"plain": {}, "changed": change}).values()
     assert plain["model"]["init_args"].pop("weight_align") == 0.5
     assert changed["model"]["init_args"].pop("weight_align") == 0.25
     assert plain == changed
 
 
 def test_a_variant_with_a_wrong_key_is_refused(config: Path):
-    with pytest.raises(InputError, match="cannot be used: .*weight_alignment"):
-        resolve(config, {"model": {"init_args": {"weight_alignment": 0}}})
+    with pytest.raises(InputError, match=r"^b: .* cannot be used: .*weight_alignment"):
+        resolve(config, {"a": {}, "b": {"model": {"init_args": {"weight_alignment": 0}}}})
 
 
 @pytest.mark.parametrize("name", ["ablations", "loss_weights"])
 def test_the_published_variants_differ_from_each_other(root: Path, config: Path, name: str):
     variants = read_variants(root / "experiments" / "configs" / "sweeps" / f"{name}.yaml")
-    resolved = {key: yaml.safe_dump(resolve(config, override)) for key, override in variants.items()}
+    resolved = {key: yaml.safe_dump(one) for key, one in resolve(config, variants).items()}
     assert len(resolved) >= 10
     if name == "ablations":
         assert len(set(resolved.values())) == len(resolved)
