@@ -257,8 +257,9 @@ class CMARRCLI(LightningCLI):
         for item in logger if isinstance(logger, list) else [logger]:
             if hasattr(item, "init_args") and item.init_args.get("save_dir") in (None, "."):
                 item.init_args.save_dir = str(self.run)
-            if hasattr(item, "init_args") and item.class_path.endswith("WandbLogger"):
-                item.init_args.id = item.init_args.id or _wandb_id(self.run, offline=item.init_args.offline)
+            if hasattr(item, "init_args") and item.class_path.endswith("WandbLogger") and not item.init_args.id:
+                item.init_args.id = _wandb_id(self.run, offline=item.init_args.offline)
+                item.init_args.resume = "allow" if item.init_args.id else item.init_args.get("resume")
 
     def instantiate_classes(self) -> None:
         """Instantiate data, model and trainer; what they refuse is an error of the configuration."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import wandb
 import yaml
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
@@ -20,7 +21,8 @@ Command = Callable[..., int]
 
 
 def without_network(patch: pytest.MonkeyPatch, home: Path) -> None:
-    """No account, and no file of W&B's outside the test's folder."""
+    """No account, no file of W&B's outside the test's folder; W&B reads its environment once and must do so again."""
+    wandb.teardown()
     patch.setenv("HOME", str(home))
     patch.setenv("WANDB_SILENT", "true")
     for name in ("API_KEY", "DIR", "MODE", "PROJECT", "RUN_ID", "RUN_GROUP", "JOB_TYPE", "NAME", "TAGS"):
@@ -40,7 +42,7 @@ class Stages:
 @pytest.fixture(scope="module")
 def stages(
     tmp_path_factory: pytest.TempPathFactory, config: Path, tiny_store: Path, root: Path, read_wandb: Callable[..., Any]
-) -> Iterator[Stages]:
+) -> Stages:
     folder = tmp_path_factory.mktemp("wandb")
     run = folder / "cv" / "full" / "fold-0_seed-3"
     logger = root / "experiments" / "configs" / "logger" / "wandb_offline.yaml"
@@ -58,7 +60,7 @@ def stages(
             assert main([str(word) for word in stage]) == 0
     assert {path.name for path in folder.iterdir()} <= {"cv", "home"}, "everything is in the folder of the run"
     folders = sorted((run / "wandb").glob("offline-run-*"), key=lambda path: path.stat().st_mtime)
-    yield Stages(run, folders, [read_wandb(path) for path in folders])
+    return Stages(run, folders, [read_wandb(path) for path in folders])
 
 
 def test_every_stage_has_a_whole_record_and_a_second_fit_does_not_fail(stages: Stages):
@@ -156,6 +158,7 @@ def test_without_login_the_way_out_is_told(
     assert message.startswith("cmarr: error: W&B: No API key configured")
     assert "`wandb login`" in message
     assert "wandb_offline.yaml, or WANDB_MODE=offline" in message
+    wandb.teardown()
     monkeypatch.setenv("WANDB_MODE", "offline")
     assert cmarr(*words, "--trainer.max_epochs", 1) == 0, "the way out works, in the same folder"
 
@@ -163,8 +166,6 @@ def test_without_login_the_way_out_is_told(
 def test_online_all_stages_are_one_run(
     cmarr: Command, config: Path, trained_run: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    import wandb
-
     asked: list[dict[str, Any]] = []
 
     def init(**options: Any) -> None:
@@ -182,7 +183,7 @@ def test_online_all_stages_are_one_run(
     assert cmarr(*words, "--trainer.logger.init_args.id", "mine") == 2
     assert cmarr(*words, "--trainer.logger.init_args.offline", "true") == 2
     assert [options["id"] for options in asked] == [None, "newer", "mine", None]
-    assert {options["resume"] for options in asked} == {"allow"}
+    assert asked[1]["resume"] == "allow", "the run goes on instead of being overwritten"
 
 
 def test_a_sweep_drives_fit(root: Path, config: Path, tiny_store: Path, stages: Stages):
