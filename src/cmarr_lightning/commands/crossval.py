@@ -37,7 +37,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--jobs",
         type=int,
         metavar="N",
-        help="runs at a time, which share the cores (default: one per core on a CPU, otherwise 1)",
+        help="runs at a time, which share the cores (default: one per core on a CPU, otherwise 1; on a cluster all)",
+    )
+    parser.add_argument(
+        "--executor",
+        choices=("local", "slurm"),
+        default="local",
+        help="where the runs are: processes here, or jobs of a SLURM cluster (extra `cluster`; default: %(default)s)",
+    )
+    parser.add_argument(
+        "--slurm",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="parameter of submitit for --executor slurm, e.g. slurm_partition=gpu, cpus_per_task=4, timeout_min=60",
     )
     parser.add_argument(
         "--keep-predictions",
@@ -81,6 +94,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from cmarr_lightning.analysis.summary import conclude, conclude_variants
+    from cmarr_lightning.crossval.cluster import make_executor, parse_options
     from cmarr_lightning.crossval.plan import PROTOCOL, keep_protocol
     from cmarr_lightning.crossval.pool import exclusive
     from cmarr_lightning.crossval.runs import choose_jobs, finish_runs
@@ -91,14 +105,24 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"{folder} holds runs without variants", remedy="choose another --out")
     protocols = _plan(args, folder)
     total = sum(len(protocol.runs) for protocol in protocols)
-    jobs = choose_jobs(protocols[0].config, total) if args.jobs is None else args.jobs
-    if jobs < 1:
+    jobs, executor = args.jobs, None
+    if jobs is not None and jobs < 1:
         raise InputError(f"--jobs {jobs}", remedy="use 1 or more")
+    if args.executor == "slurm":
+        executor = make_executor(folder / ".jobs", jobs or total, parse_options(args.slurm))
+    elif args.slurm:
+        raise InputError("--slurm without --executor slurm", remedy="give both")
     for protocol in protocols:
         keep_protocol(protocol.folder, protocol.identity)
     with exclusive(folder):
         try:
-            failed = finish_runs(protocols, jobs=jobs, keep_predictions=args.keep_predictions, console=console)
+            failed = finish_runs(
+                protocols,
+                jobs=jobs or choose_jobs(protocols[0].config, total),
+                keep_predictions=args.keep_predictions,
+                console=console,
+                executor=executor,
+            )
         except KeyboardInterrupt:
             console.print("Stopped. The same command goes on from here.")
             return 130

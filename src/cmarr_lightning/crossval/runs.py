@@ -6,8 +6,9 @@ import json
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from rich.console import Console
@@ -16,9 +17,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from cmarr_lightning.analysis.evaluation import ABOUT, PREDICTIONS
 from cmarr_lightning.analysis.runs import is_finished, read_json, read_scores, run_name, write_results
 from cmarr_lightning.analysis.tables import MISSING_MEAN
+from cmarr_lightning.crossval.cluster import run_jobs_on
 from cmarr_lightning.crossval.plan import Protocol, run_about
 from cmarr_lightning.crossval.pool import Job, available_cores, last_lines, run_jobs
 from cmarr_lightning.files import replacing
+
+if TYPE_CHECKING:
+    import submitit
 
 __all__ = ["choose_jobs", "finish_runs"]
 
@@ -53,6 +58,7 @@ def finish_runs(
     jobs: int,
     keep_predictions: bool,
     console: Console,
+    executor: submitit.AutoExecutor | None = None,
 ) -> list[Path]:
     """Run what is not finished, and write `results.csv` anew as each run ends.
 
@@ -61,6 +67,7 @@ def finish_runs(
         jobs: How many at a time.
         keep_predictions: Keep `test/predictions.parquet`.
         console: Takes the messages and the progress display.
+        executor: Of a cluster; by default the runs are processes of this machine.
 
     Returns:
         The folders of the runs that failed.
@@ -85,9 +92,9 @@ def finish_runs(
             protocol, fold, seed = todo[job]
             _prepare(job, run_about(protocol.identity, protocol.config, fold, seed), console)
 
-        run_jobs(
-            list(todo),
-            jobs,
+        run = partial(run_jobs, at_once=jobs) if executor is None else partial(run_jobs_on, executor)
+        run(
+            jobs=list(todo),
             starting=starting,
             ended=watcher.ended,
             waiting=watcher.waiting,
