@@ -112,7 +112,9 @@ def _run(command: Sequence[str], log: Path) -> int:
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
         log.open("ab") as file,
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, stderr=subprocess.STDOUT, env=environment) as job,
+        subprocess.Popen(  # noqa: S603  (our own program, no shell)
+            command, stdin=subprocess.PIPE, stdout=file, stderr=subprocess.STDOUT, env=environment
+        ) as job,
     ):
         return job.wait()
 

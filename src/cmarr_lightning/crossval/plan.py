@@ -193,7 +193,7 @@ def keep_protocol(folder: Path, identity: Mapping[str, Any]) -> None:
                 remedy="choose another --out, or give the configuration that the folder was made with",
             )
         return
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
         raise InputError(f"{folder} holds something else than a protocol", remedy="choose a new folder for --out")
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(identity, indent=2), encoding="utf-8")

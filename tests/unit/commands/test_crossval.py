@@ -171,6 +171,9 @@ def test_a_variant_has_one_name(
         (["--seeds", "a"], "--seeds 'a'"),
         (["--folds", "9"], "no fold 9"),
         (["--jobs", "0"], "--jobs 0"),
+        (["--slurm", "slurm_partition=gpu"], "--slurm without --executor slurm"),
+        (["--executor", "slurm", "--slurm", "gpu"], "--slurm gpu. Remedy: write KEY=VALUE"),
+        (["--executor", "slurm"], "start it where `sbatch` works"),
     ],
 )
 def test_bad_arguments_make_no_folder(
