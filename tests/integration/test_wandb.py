@@ -51,7 +51,7 @@ def stages(
         without_network(patch, folder / "home")
         patch.chdir(folder)
         patch.setattr("sys.argv", ["cmarr"])
-        _name_for_wandb(run, {"fold": 0, "seed": 3, "method": "a, b"})
+        _name_for_wandb(run, "a, b", "0", "3")
         for stage in (
             ["fit", *words, "--run", run],
             ["fit", "--run", run, "--ckpt_path", "last", "--trainer.max_epochs", "3"],

@@ -37,7 +37,7 @@ def main(words: Sequence[str]) -> int:
         return cmarr([*only, *options, *_from_last(Path(run), only[0])])
     path = Path(run) / "about.json"
     about = json.loads(path.read_text(encoding="utf-8"))
-    _name_for_wandb(Path(run), about)
+    _name_for_wandb(Path(run), about["method"], fold, seed)
     for stage in _STAGES:
         if stage in about["finished"]:
             continue
@@ -69,15 +69,14 @@ def end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def _name_for_wandb(run: Path, about: dict[str, Any]) -> None:
+def _name_for_wandb(run: Path, method: str, fold: str, seed: str) -> None:
     """Let the runs of a protocol share a group on W&B; without a `WandbLogger` nobody reads this."""
-    fold, seed = f"fold-{about['fold']}", f"seed-{about['seed']}"
     folder = run.resolve().parent
     os.environ |= {
         "WANDB_RUN_GROUP": f"{folder.parent.name}/{folder.name}",
-        "WANDB_JOB_TYPE": seed,
+        "WANDB_JOB_TYPE": f"seed-{seed}",
         "WANDB_NAME": run.name,
-        "WANDB_TAGS": ",".join([str(about["method"]).replace(",", " ")[:64], fold, seed]),
+        "WANDB_TAGS": ",".join([method.replace(",", " ")[:64], f"fold-{fold}", f"seed-{seed}"]),
     }
 
 
