@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import sys
 from argparse import ArgumentParser
@@ -25,6 +26,7 @@ from cmarr_lightning.callbacks import (
     PredictionWriter,
     ResultsWriter,
     RunConfigCallback,
+    WandbDashboard,
 )
 from cmarr_lightning.data.datamodule import FeatureDataModule
 from cmarr_lightning.errors import InputError
@@ -33,6 +35,10 @@ from cmarr_lightning.tasks.base import EmotionTask
 __all__ = ["CMARRCLI", "resolve_run"]
 
 _RUNS = Path("runs")
+_WITHOUT_WANDB = (
+    "log in once with `wandb login` (or set WANDB_API_KEY), or keep the record in the run's folder: "
+    "-c experiments/configs/logger/wandb_offline.yaml, or WANDB_MODE=offline"
+)
 
 
 def resolve_run(argv: list[str]) -> tuple[list[str], Path]:
@@ -139,6 +145,17 @@ def _check_checkpoint(path: str | Path, *, to_train: bool) -> None:
         raise InputError(f"{path}: not a checkpoint of this program (no {', '.join(absent)})", remedy=remedy)
 
 
+def _wandb_id(run: Path, *, offline: bool) -> str | None:
+    """Find the W&B run that a run folder already has, so that all its stages are one row of the dashboard.
+
+    Offline every stage has a record of its own, because W&B cannot resume without its server.
+    """
+    if offline or os.environ.get("WANDB_MODE", "online") != "online" or "WANDB_RUN_ID" in os.environ:
+        return None
+    records = sorted(run.glob("wandb/run-*-*"))
+    return records[-1].name.rpartition("-")[2] if records else None
+
+
 class _Parser(LightningArgumentParser):
     """A parser whose errors are one message, without a page of usage before it."""
 
@@ -181,10 +198,15 @@ class CMARRCLI(LightningCLI):
                 subclass_mode_data=True,
                 auto_configure_optimizers=False,
                 save_config_callback=RunConfigCallback,
-                trainer_defaults={"callbacks": [ResultsWriter(), LastCheckpoint()]},
+                trainer_defaults={"callbacks": [ResultsWriter(), WandbDashboard(), LastCheckpoint()]},
                 parser_class=_Parser,
                 parser_kwargs={"description": "CM-ARR: emotion recognition with missing modalities", "prog": "cmarr"},
             )
+        except Exception as error:
+            wandb = sys.modules.get("wandb")
+            if wandb is None or not isinstance(error, wandb.errors.Error):
+                raise
+            raise InputError(f"W&B: {error}", remedy=_WITHOUT_WANDB) from error
         finally:
             # A W&B run that stays open would swallow what the next stage in this process logs.
             if (wandb := sys.modules.get("wandb")) and wandb.run is not None:
@@ -235,6 +257,9 @@ class CMARRCLI(LightningCLI):
         for item in logger if isinstance(logger, list) else [logger]:
             if hasattr(item, "init_args") and item.init_args.get("save_dir") in (None, "."):
                 item.init_args.save_dir = str(self.run)
+            if hasattr(item, "init_args") and item.class_path.endswith("WandbLogger") and not item.init_args.id:
+                item.init_args.id = _wandb_id(self.run, offline=item.init_args.offline)
+                item.init_args.resume = "allow" if item.init_args.id else item.init_args.get("resume")
 
     def instantiate_classes(self) -> None:
         """Instantiate data, model and trainer; what they refuse is an error of the configuration."""

@@ -81,7 +81,9 @@ def test_the_wheel_declares_what_setup_cfg_says(wheel: zipfile.ZipFile, setup_cf
     assert always == {without_marker(r) for r in listed(setup_cfg["options"]["install_requires"])}
 
     extras = setup_cfg["options.extras_require"]
-    assert set(about.get_all("Provides-Extra")) == set(extras) == {"baselines", "dev", "extract", "notebooks"}
+    assert (
+        set(about.get_all("Provides-Extra")) == set(extras) == {"baselines", "cluster", "dev", "extract", "notebooks"}
+    )
     for extra in extras:
         mine = {without_marker(r) for r in declared if r.marker and r.marker.evaluate({"extra": extra})}
         assert mine == {without_marker(r) for r in listed(extras[extra])}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from cmarr_lightning.analysis.statistics import summarize
 from cmarr_lightning.analysis.tables import MISSING_MEAN
 from cmarr_lightning.files import replacing
 
-__all__ = ["conclude", "markdown_summary", "print_summary", "protocol_title"]
+__all__ = ["conclude", "conclude_variants", "markdown_summary", "print_summary", "protocol_title"]
 
 _HEADER = ("condition (present)", "WAR %", "UAR %", "pooled WAR %", "pooled UAR %", "N")
 
@@ -80,17 +80,53 @@ def conclude(folder: Path, command: str, console: Console) -> None:
     Raises:
         InputError: No finished run.
     """
+    results, summary = _write_summary(folder, command)
+    table = print_summary(results, summary)
+    _print_wide(table, console)
+    console.print(f"Every score: {folder / 'results.csv'}; summary: {folder / 'summary.md'}", soft_wrap=True)
+
+
+def conclude_variants(folders: Sequence[Path], command: str, console: Console) -> None:
+    """Summarise several protocols as `conclude` does, and print one table: a row per protocol.
+
+    Args:
+        folders: Of the protocols.
+        command: What was typed.
+        console: Takes the table.
+
+    Raises:
+        InputError: No finished run in one of them.
+    """
+    table = Table(title=f"{MISSING_MEAN}, mean over the runs", box=SIMPLE_HEAD)
+    for position, head in enumerate(("variant", "runs", "validation UAR %", "test WAR %", "test UAR %")):
+        table.add_column(head, justify="right" if position else "left", overflow="fold")
+    for folder in folders:
+        results, _ = _write_summary(folder, command)
+        scores = results.table[results.table["condition"] == MISSING_MEAN].groupby(["stage", "metric"])["value"].mean()
+        chosen = (("validate", "uar"), ("test", "war"), ("test", "uar"))
+        cells = (f"{100 * scores[key]:.1f}" if key in scores else "-" for key in chosen)
+        table.add_row(escape(folder.name), str(len(results.runs)), *cells)
+    _print_wide(table, console)
+    console.print(
+        f"Each folder in {folders[0].parent} is one method of `cmarr report {folders[0].parent}/* --out ...`.",
+        soft_wrap=True,
+    )
+
+
+def _write_summary(folder: Path, command: str) -> tuple[ProtocolResults, pd.DataFrame]:
     results = load_results(folder)
     summary = summarize(results, intervals=results.has_predictions)
     with replacing(folder / "summary.csv") as path:
         summary.to_csv(path, index=False, float_format="%.6f")
     with replacing(folder / "summary.md") as path:
         path.write_text(markdown_summary(results, summary, command), encoding="utf-8")
-    table = print_summary(results, summary)
+    return results, summary
+
+
+def _print_wide(table: Table, console: Console) -> None:
     if not console.is_terminal:  # in a file or a pipe nothing need be folded
         console.width = max(console.width, 120)
     console.print(table)
-    console.print(f"Every score: {folder / 'results.csv'}; summary: {folder / 'summary.md'}", soft_wrap=True)
 
 
 def _count(things: Collection[int], name: str) -> str:

@@ -64,8 +64,10 @@ def varied_settings(sweep: pd.DataFrame) -> list[str]:
 def plot_sweep(sweep: pd.DataFrame, settings: Sequence[str] | None = None) -> Figure:
     """Draw one panel per setting: WAR and UAR against its values, evenly spaced.
 
-    Points are protocols; a line joins, for each value, the mean of the protocols that have it. Protocols with fewer
-    runs than the others are not drawn: means over different folds cannot be compared.
+    Points are protocols; a line joins, for each value, the mean of the protocols that have it. Where every protocol
+    differs from one of them in a single setting, as in Fig. 4 of the paper, a panel shows only those that differ in
+    its own setting. Protocols with fewer runs than the others are not drawn: means over different folds cannot be
+    compared.
 
     Args:
         sweep: From `load_sweep`.
@@ -80,11 +82,12 @@ def plot_sweep(sweep: pd.DataFrame, settings: Sequence[str] | None = None) -> Fi
     sweep = sweep[sweep["runs"] == sweep["runs"].max()]
     figure, axes = grid(len(settings), 3.6, 3, columns=3)
     for axis, setting in zip(axes, settings, strict=True):
-        values = sorted(sweep[setting].unique(), key=lambda value: (isinstance(value, str), value))
-        place = sweep[setting].map({value: i for i, value in enumerate(values)})
+        along = sweep[_differs_alone(sweep, setting)]
+        values = sorted(along[setting].unique(), key=lambda value: (isinstance(value, str), value))
+        place = along[setting].map({value: i for i, value in enumerate(values)})
         for metric, look in look_of(["uar", "war"]).items():
             label = metric.upper() if axis is axes[0] else None
-            scores = 100 * sweep[metric]
+            scores = 100 * along[metric]
             axis.scatter(place, scores, s=14, color=look.color, marker=look.marker, alpha=0.5)
             mean = scores.groupby(place).mean()
             axis.plot(mean.index, mean, color=look.color, ls=look.linestyle, marker=look.marker, ms=5, label=label)
@@ -96,6 +99,15 @@ def plot_sweep(sweep: pd.DataFrame, settings: Sequence[str] | None = None) -> Fi
         axis.grid(axis="y", color="0.88", lw=0.6)
     figure.legend(loc="outside upper center", ncols=2, fontsize=8, frameon=False)
     return figure
+
+
+def _differs_alone(sweep: pd.DataFrame, setting: str) -> pd.Series:
+    """Tell which protocols belong into the panel of a setting: in a grid all, one at a time those without others."""
+    settings = sweep[varied_settings(sweep)].astype(str)
+    differs = settings != settings.mode().iloc[0]
+    if (differs.sum(axis=1) > 1).any():
+        return pd.Series(data=True, index=sweep.index)
+    return ~differs.drop(columns=setting).any(axis=1)
 
 
 def _flat(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,18 @@
 
 from cmarr_lightning.callbacks.averaging import AveragedWeights
 from cmarr_lightning.callbacks.config import RunConfigCallback
+from cmarr_lightning.callbacks.gradients import GradientNorms
 from cmarr_lightning.callbacks.last import LastCheckpoint
 from cmarr_lightning.callbacks.predictions import PredictionWriter
 from cmarr_lightning.callbacks.results import ResultsWriter
+from cmarr_lightning.callbacks.wandb_dashboard import WandbDashboard
 
-__all__ = ["AveragedWeights", "LastCheckpoint", "PredictionWriter", "ResultsWriter", "RunConfigCallback"]
+__all__ = [
+    "AveragedWeights",
+    "GradientNorms",
+    "LastCheckpoint",
+    "PredictionWriter",
+    "ResultsWriter",
+    "RunConfigCallback",
+    "WandbDashboard",
+]

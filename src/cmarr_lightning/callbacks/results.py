@@ -16,7 +16,7 @@ from cmarr_lightning.analysis.tables import print_scores
 from cmarr_lightning.batch import MultimodalBatch
 from cmarr_lightning.tasks.base import AVAILABLE, EmotionTask
 
-__all__ = ["ResultsWriter"]
+__all__ = ["ResultsWriter", "about_stage"]
 
 
 class ResultsWriter(Callback):
@@ -77,7 +77,7 @@ class ResultsWriter(Callback):
         elif predictions is not None:
             predictions = predictions[predictions["condition"] != AVAILABLE]
         folder = Path(trainer.default_root_dir) / stage
-        about = _about(trainer, stage)
+        about = about_stage(trainer, stage)
         scores = write_evaluation(
             folder,
             confusion,
@@ -128,7 +128,8 @@ def _in_order(parts: list[pd.DataFrame]) -> pd.DataFrame:
     return table.drop(columns=["row", "order"])
 
 
-def _about(trainer: Trainer, stage: str) -> dict[str, Any]:
+def about_stage(trainer: Trainer, stage: str) -> dict[str, Any]:
+    """Tell what is scored: stage, checkpoint, data, data_checksum, synthetic, protocol, fold."""
     data = getattr(trainer, "datamodule", None)
     about: dict[str, Any] = {
         "stage": stage,

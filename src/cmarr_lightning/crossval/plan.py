@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,18 +24,37 @@ from cmarr_lightning.files import replacing
 
 __all__ = [
     "PROTOCOL",
+    "Protocol",
     "build_data",
     "choose_folds",
     "identify",
     "keep_protocol",
     "parse_numbers",
     "resolve_config",
+    "resolve_configs",
     "run_about",
 ]
 
 PROTOCOL = "crossval.json"
 
 _SET_BY_US = {"--run": "--out", "--ckpt_path": "--out", "--seed_everything": "--seeds"}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The runs of one configuration.
+
+    Attributes:
+        folder: Takes the runs and their tables.
+        identity: What all runs share (`identify`).
+        config: The resolved configuration.
+        runs: Fold and seed of each.
+    """
+
+    folder: Path
+    identity: Mapping[str, Any]
+    config: Mapping[str, Any]
+    runs: Sequence[tuple[int, int]]
 
 
 def resolve_config(words: Sequence[str]) -> dict[str, Any]:
@@ -46,24 +66,45 @@ def resolve_config(words: Sequence[str]) -> dict[str, Any]:
     Raises:
         InputError: An option that the protocol sets itself, or a configuration that does not parse.
     """
-    for word in words:
-        option = word.split("=")[0]
-        ours = "--folds" if option.startswith("--data") and option.endswith(".fold") else _SET_BY_US.get(option)
-        if ours:
-            raise InputError(f"{option} is set for each run by the protocol", remedy=f"use {ours}")
-    answer = subprocess.run(  # noqa: S603  (our own program, no shell)
-        [sys.executable, "-m", "cmarr_lightning", "fit", *words, "--print_config"],
+    return resolve_configs({"": words})[""]
+
+
+def resolve_configs(words: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
+    """Resolve several configurations, as `resolve_config` does one; their names come first in messages."""
+    for name, each in words.items():
+        _refuse_what_runs_set(each, name)
+    child = subprocess.run(
+        [sys.executable, "-m", "cmarr_lightning.crossval.resolve"],
+        input=json.dumps(list(words.values())),
         capture_output=True,
         text=True,
         check=False,
     )
-    if answer.returncode:
-        message = (answer.stderr.strip().splitlines() or ["no message"])[-1]
-        raise InputError(f"the configuration cannot be used: {message.removeprefix('cmarr: error: ')}")
-    config: dict[str, Any] = yaml.safe_load(answer.stdout)
-    if config.get("data") is None:
-        raise InputError("the configuration names no data", remedy="add `data` with class_path and init_args")
-    return config
+    if child.returncode:
+        message = (child.stderr.strip().splitlines() or ["no message"])[-1]
+        raise InputError(f"the configuration cannot be used: {message}")
+    configs = {}
+    for name, (code, text) in zip(words, json.loads(child.stdout.splitlines()[-1]), strict=True):
+        if code:
+            raise InputError(f"{_of(name)}the configuration cannot be used: {text}")
+        configs[name] = yaml.safe_load(text)
+        if configs[name].get("data") is None:
+            raise InputError(
+                f"{_of(name)}the configuration names no data", remedy="add `data` with class_path and init_args"
+            )
+    return configs
+
+
+def _of(name: str) -> str:
+    return f"{name}: " if name else ""
+
+
+def _refuse_what_runs_set(words: Sequence[str], name: str) -> None:
+    for word in words:
+        option = word.split("=")[0]
+        ours = "--folds" if option.startswith("--data") and option.endswith(".fold") else _SET_BY_US.get(option)
+        if ours:
+            raise InputError(f"{_of(name)}{option} is set for each run by the protocol", remedy=f"use {ours}")
 
 
 def build_data(config: Mapping[str, Any], fold: int = 0) -> FeatureDataModule:
@@ -152,7 +193,7 @@ def keep_protocol(folder: Path, identity: Mapping[str, Any]) -> None:
                 remedy="choose another --out, or give the configuration that the folder was made with",
             )
         return
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
         raise InputError(f"{folder} holds something else than a protocol", remedy="choose a new folder for --out")
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(identity, indent=2), encoding="utf-8")

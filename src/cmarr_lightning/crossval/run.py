@@ -37,6 +37,7 @@ def main(words: Sequence[str]) -> int:
         return cmarr([*only, *options, *_from_last(Path(run), only[0])])
     path = Path(run) / "about.json"
     about = json.loads(path.read_text(encoding="utf-8"))
+    _name_for_wandb(Path(run), about["method"], fold, seed)
     for stage in _STAGES:
         if stage in about["finished"]:
             continue
@@ -66,6 +67,17 @@ def end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+def _name_for_wandb(run: Path, method: str, fold: str, seed: str) -> None:
+    """Let the runs of a protocol share a group on W&B; without a `WandbLogger` nobody reads this."""
+    folder = run.resolve().parent
+    os.environ |= {
+        "WANDB_RUN_GROUP": f"{folder.parent.name}/{folder.name}",
+        "WANDB_JOB_TYPE": f"seed-{seed}",
+        "WANDB_NAME": run.name,
+        "WANDB_TAGS": ",".join([method.replace(",", " ")[:64], f"fold-{fold}", f"seed-{seed}"]),
+    }
 
 
 def _from_last(run: Path, stage: str) -> list[str]:

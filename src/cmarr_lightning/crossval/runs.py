@@ -6,8 +6,9 @@ import json
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from rich.console import Console
@@ -16,9 +17,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from cmarr_lightning.analysis.evaluation import ABOUT, PREDICTIONS
 from cmarr_lightning.analysis.runs import is_finished, read_json, read_scores, run_name, write_results
 from cmarr_lightning.analysis.tables import MISSING_MEAN
-from cmarr_lightning.crossval.plan import run_about
+from cmarr_lightning.crossval.cluster import run_jobs_on
+from cmarr_lightning.crossval.plan import Protocol, run_about
 from cmarr_lightning.crossval.pool import Job, available_cores, last_lines, run_jobs
 from cmarr_lightning.files import replacing
+
+if TYPE_CHECKING:
+    import submitit
 
 __all__ = ["choose_jobs", "finish_runs"]
 
@@ -48,43 +53,48 @@ def choose_jobs(config: Mapping[str, Any], runs: int) -> int:
 
 
 def finish_runs(
-    folder: Path,
-    identity: Mapping[str, Any],
-    config: Mapping[str, Any],
-    runs: Sequence[tuple[int, int]],
+    protocols: Sequence[Protocol],
     *,
     jobs: int,
     keep_predictions: bool,
     console: Console,
-) -> list[str]:
+    executor: submitit.AutoExecutor | None = None,
+) -> list[Path]:
     """Run what is not finished, and write `results.csv` anew as each run ends.
 
     Args:
-        folder: Of the protocol.
-        identity: What `keep_protocol` has kept.
-        config: The resolved configuration.
-        runs: Fold and seed of each.
+        protocols: One or several, whose identities `keep_protocol` has kept; one after the other.
         jobs: How many at a time.
         keep_predictions: Keep `test/predictions.parquet`.
         console: Takes the messages and the progress display.
+        executor: Of a cluster; by default the runs are processes of this machine.
 
     Returns:
-        The names of the runs that failed.
+        The folders of the runs that failed.
     """
-    _write_config(folder / _CONFIG, config)
-    write_results(folder)
-    todo = {run_name(*run): run for run in runs if not is_finished(folder / run_name(*run))}
+    todo: dict[Job, tuple[Protocol, int, int]] = {}
+    for protocol in protocols:
+        _write_config(protocol.folder / _CONFIG, protocol.config)
+        write_results(protocol.folder)
+        for fold, seed in protocol.runs:
+            if not is_finished(protocol.folder / run_name(fold, seed)):
+                name = run_name(fold, seed) if len(protocols) == 1 else f"{protocol.folder.name}/{run_name(fold, seed)}"
+                todo[_job(protocol.folder, name, fold, seed)] = (protocol, fold, seed)
     with Progress(*_COLUMNS, console=console) as progress:
         watcher = _Watcher(
-            folder, config["trainer"]["max_epochs"] or -1, keep_predictions, len(runs), len(todo), progress
+            {job: protocol for job, (protocol, _, _) in todo.items()},
+            keep_predictions,
+            sum(len(protocol.runs) for protocol in protocols),
+            progress,
         )
 
         def starting(job: Job) -> None:
-            _prepare(folder / job.name, run_about(identity, config, *todo[job.name]), console)
+            protocol, fold, seed = todo[job]
+            _prepare(job, run_about(protocol.identity, protocol.config, fold, seed), console)
 
-        run_jobs(
-            [_job(folder, name, *run) for name, run in todo.items()],
-            jobs,
+        run = partial(run_jobs, at_once=jobs) if executor is None else partial(run_jobs_on, executor)
+        run(
+            jobs=list(todo),
             starting=starting,
             ended=watcher.ended,
             waiting=watcher.waiting,
@@ -93,52 +103,55 @@ def finish_runs(
 
 
 def _job(folder: Path, name: str, fold: int, seed: int) -> Job:
-    words = (str(folder / name), str(folder / _CONFIG), str(fold), str(seed))
-    return Job(name, (sys.executable, "-m", "cmarr_lightning.crossval.run", *words), folder / name / _LOG)
+    run = folder / run_name(fold, seed)
+    words = (str(run), str(folder / _CONFIG), str(fold), str(seed))
+    return Job(name, (sys.executable, "-m", "cmarr_lightning.crossval.run", *words), run / _LOG)
 
 
 class _Watcher:
-    """Reports on the runs of a protocol: one bar over all of them, in which a running one counts by its epochs."""
+    """Reports on the runs: one bar over all of them, in which a running one counts by its epochs."""
 
     def __init__(
-        self, folder: Path, max_epochs: int, keep_predictions: bool, runs: int, todo: int, progress: Progress
+        self, protocols: Mapping[Job, Protocol], keep_predictions: bool, runs: int, progress: Progress
     ) -> None:
-        self.folder = folder
-        self.max_epochs = max_epochs
+        self.protocols = protocols
         self.keep_predictions = keep_predictions
         self.runs = runs
-        self.finished = runs - todo
-        self.failed: list[str] = []
+        self.finished = runs - len(protocols)
+        self.failed: list[Path] = []
         self.progress = progress
         self.bar = progress.add_task("", total=runs, runs="")
         self.waiting([])
 
     def ended(self, job: Job, code: int) -> None:
         """Take over the results of a run, or say why there are none."""
-        run, console = self.folder / job.name, self.progress.console
+        run, console = job.log.parent, self.progress.console
         if code:
-            self.failed.append(job.name)
+            self.failed.append(run)
             console.print(f"[red]{job.name} failed[/red] (exit code {code}); the end of {job.log}:", soft_wrap=True)
             console.print(last_lines(job.log), markup=False, highlight=False, soft_wrap=True)
             return
         self.finished += 1
         if not self.keep_predictions:
             (run / "test" / PREDICTIONS).unlink(missing_ok=True)
-        write_results(self.folder)
+        write_results(run.parent)
         console.print(f"{job.name}: {_headline(run)}", highlight=False)
 
     def waiting(self, running: Sequence[Job]) -> None:
         """Move the bar."""
-        part = sum(_fraction(self.folder / job.name, self.max_epochs) for job in running)
+        part = sum(
+            _fraction(job.log.parent, self.protocols[job].config["trainer"]["max_epochs"] or -1) for job in running
+        )
         done = self.finished + len(self.failed) + part
         self.progress.update(self.bar, completed=done, runs=f"{self.finished} of {self.runs} runs")
 
 
-def _prepare(run: Path, about: dict[str, Any], console: Console) -> None:
+def _prepare(job: Job, about: dict[str, Any], console: Console) -> None:
     """Make the folder of an unfinished run ready for it."""
+    run = job.log.parent
     if (run / ABOUT).is_file() and (run / "checkpoints" / "last.ckpt").is_file():
         old = read_json(run / ABOUT)
-        console.print(f"{run.name}: going on from its last checkpoint", highlight=False)
+        console.print(f"{job.name}: going on from its last checkpoint", highlight=False)
         about["finished"] = old["finished"]
         if old["commit"] != about["commit"]:
             about["commit"] = f"{old['commit']}, resumed at {about['commit']}"

@@ -17,7 +17,7 @@ class CMARRLoss(nn.Module):
     r"""Combine the losses of one batch.
 
     .. math::
-        L = L_{cls} + w_{align} L_{align} + w_{recon} (L_{mse} + w_{nll} L_{nll}) + w_{refine} L_{refine}
+        L = L_{cls} + w_{align} L_{align} + w_{recon} (w_{mse} L_{mse} + w_{nll} L_{nll}) + w_{refine} L_{refine}
 
     Args:
         weight_align: Of `AlignmentLoss`.
@@ -26,6 +26,7 @@ class CMARRLoss(nn.Module):
         weight_refine: Of `supervised_contrastive`.
         label_smoothing: Of the cross-entropy.
         refine_temperature: tau of `supervised_contrastive`.
+        weight_mse: Of the reconstruction error within the reconstruction loss.
 
     Note:
         The paper's loss has three weights alpha, beta, lambda (Fig. 4); which belongs to which term is not
@@ -40,12 +41,14 @@ class CMARRLoss(nn.Module):
         weight_refine: float = 0.1,
         label_smoothing: float = 0.1,
         refine_temperature: float = 0.1,
+        weight_mse: float = 1.0,
     ) -> None:
         super().__init__()
         self.align = AlignmentLoss()
         self.weight_align = weight_align
         self.weight_recon = weight_recon
         self.weight_nll = weight_nll
+        self.weight_mse = weight_mse
         self.weight_refine = weight_refine
         self.label_smoothing = label_smoothing
         self.refine_temperature = refine_temperature
@@ -78,10 +81,14 @@ class CMARRLoss(nn.Module):
         total = (
             cls
             + self.weight_align * align
-            + ramp * self.weight_recon * (recon + self.weight_nll * nll)
+            + ramp * self.weight_recon * self.reconstruction(recon, nll)
             + ramp * self.weight_refine * refine
         )
         return LossTerms(total, cls, align, recon, nll, refine)
+
+    def reconstruction(self, recon: Tensor, nll: Tensor) -> Tensor:
+        """Combine the error and the likelihood of the reconstruction."""
+        return self.weight_mse * recon + self.weight_nll * nll
 
     def classification(
         self, logits: Tensor, labels: Tensor, usable: Tensor, class_weight: Tensor | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
+from typing import Literal, TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
@@ -13,24 +13,30 @@ from cmarr_lightning.nn.encoders import FeatureEncoder
 from cmarr_lightning.nn.flows import LatentFlow
 from cmarr_lightning.nn.fusion import FusionClassifier
 from cmarr_lightning.nn.scaling import FeatureScaler
+from cmarr_lightning.nn.substitutes import MeanSubstitute, RegressionSubstitute, ZeroSubstitute
 from cmarr_lightning.nn.uncertainty import Gaussian, UncertaintyModelingComponent
 from cmarr_lightning.outputs import CMARROutput
 
-__all__ = ["CMARRNetwork", "aggregate_latents"]
+__all__ = ["Aggregation", "Alignment", "CMARRNetwork", "Reconstruction", "aggregate_latents"]
+
+Alignment: TypeAlias = Literal["distribution", "points"]
+Reconstruction: TypeAlias = Literal["flow", "zeros", "mean", "regressor"]
+Aggregation: TypeAlias = Literal["mean", "precision", "invert_then_mean"]
 
 
-def aggregate_latents(latents: Tensor, present: Tensor) -> Tensor:
-    r"""Average the latents of what is present: :math:`\bar z_A = \frac{1}{|A|} \sum_{n \in A} z_n`.
+def aggregate_latents(latents: Tensor, weight: Tensor) -> Tensor:
+    r"""Average the latents of what is present: :math:`\bar z_A = \sum_{n \in A} w_n z_n / \sum_{n \in A} w_n`.
 
     Args:
         latents: (B, M, E).
-        present: (B, K, M) bool.
+        weight: (B, K, M), 0 where a modality is not present. The present ones together weigh at least 0.01; bool
+            gives all of them the weight 1.
 
     Returns:
         (B, K, E); zeros where nothing is present.
     """
-    weight = present.to(latents.dtype)
-    return weight @ latents / weight.sum(dim=-1, keepdim=True).clamp_min(1)
+    weight = weight.to(latents.dtype)
+    return weight @ latents / weight.sum(dim=-1, keepdim=True).clamp_min(0.01)
 
 
 class CMARRNetwork(nn.Module):
@@ -59,6 +65,16 @@ class CMARRNetwork(nn.Module):
         head_hidden_dim: Width of the classifier's hidden layer.
         head_dropout: In the classifier.
         projection_dim: P, width of the refinement head.
+        alignment: `distribution`, or `points`: Gaussians without width, so that u = mu in training too and the
+            Wasserstein distance compares the means alone.
+        reconstruction: `flow`, or what to use in its place: `zeros`, the `mean` of the embeddings that are present,
+            a `regressor` from that mean (`nn.substitutes`).
+        aggregation: How Agg treats several present modalities. `mean`: of the latents. `precision`: the latents
+            weigh :math:`1 / \operatorname{mean}_e \sigma_{n,e}^2`. `invert_then_mean`:
+            :math:`\hat u_{m|A} = \operatorname{mean}_{n \in A} F_m^{-1}(z_n)`.
+
+    Raises:
+        ValueError: Points have no precision.
 
     References:
         Sun et al., 2025, https://arxiv.org/abs/2407.09029, Fig. 2. What the paper says, what is inferred and what
@@ -79,10 +95,17 @@ class CMARRNetwork(nn.Module):
         head_hidden_dim: int = 128,
         head_dropout: float = 0.5,
         projection_dim: int = 64,
+        alignment: Alignment = "distribution",
+        reconstruction: Reconstruction = "flow",
+        aggregation: Aggregation = "mean",
     ) -> None:
         super().__init__()
+        if (alignment, aggregation) == ("points", "precision"):
+            raise ValueError("aggregation=precision needs the variances that alignment=points does without")
         self.modalities = tuple(feature_dims)
         self.embed_dim = embed_dim
+        self.alignment = alignment
+        self.aggregation = aggregation
         self.scaler = nn.ModuleDict({m: FeatureScaler(dim) for m, dim in feature_dims.items()})
         self.encoder = nn.ModuleDict(
             {
@@ -93,22 +116,24 @@ class CMARRNetwork(nn.Module):
         self.umc = nn.ModuleDict(
             {m: UncertaintyModelingComponent(embed_dim, num_heads, dropout=umc_dropout) for m in feature_dims}
         )
-        self.flow = nn.ModuleDict({m: LatentFlow(embed_dim, flow_steps) for m in feature_dims})
+        self.flow = nn.ModuleDict({m: _make_flow(reconstruction, embed_dim, flow_steps) for m in feature_dims})
         self.classifier = FusionClassifier(len(feature_dims), embed_dim, num_classes, head_hidden_dim, head_dropout)
         self.projection = nn.Sequential(
             nn.Linear(embed_dim, embed_dim), nn.GELU(), nn.Linear(embed_dim, projection_dim)
         )
 
-    def flow_of(self, modality: str) -> LatentFlow:
-        """Return the flow F_m of a modality."""
-        return cast(LatentFlow, self.flow[modality])
+    def flow_of(self, modality: str) -> LatentFlow | MeanSubstitute:
+        """Return the flow F_m of a modality, or what takes its place."""
+        return cast("LatentFlow | MeanSubstitute", self.flow[modality])
 
     def encode(self, features: Mapping[str, Tensor], padding_mask: Mapping[str, Tensor]) -> Gaussian:
         """Model every modality as a Gaussian, (B, M, E); rows without the modality hold values nobody reads."""
         gaussians = [
             self.umc[m](self.encoder[m](self.scaler[m](features[m])), padding_mask[m]) for m in self.modalities
         ]
-        return Gaussian(*(torch.stack(parts, dim=1) for parts in zip(*gaussians, strict=True)))
+        mean, log_std = (torch.stack(parts, dim=1) for parts in zip(*gaussians, strict=True))
+        # A point is a Gaussian without width. Subtracting keeps log_std in the graph: DistributedDataParallel waits.
+        return Gaussian(mean, log_std if self.alignment == "distribution" else log_std - torch.inf)
 
     def forward(
         self,
@@ -129,7 +154,7 @@ class CMARRNetwork(nn.Module):
         gaussian = self.encode(features, padding_mask)
         embeddings = gaussian.sample() if self.training else gaussian.mean
         latents, log_prob = self.to_latents(embeddings)
-        points = self.reconstruct(embeddings, aggregate_latents(latents, present), present)
+        points = self.reconstruct(embeddings, latents, self.aggregation_weights(gaussian, present), present)
         if refined is None:
             refined = torch.full((len(points),), points.shape[1] - 1, device=points.device)
         chosen = points[torch.arange(len(points), device=points.device), refined]
@@ -169,24 +194,47 @@ class CMARRNetwork(nn.Module):
         ]
         return torch.stack(errors).abs().max()
 
-    def reconstruct(self, embeddings: Tensor, aggregated: Tensor, present: Tensor) -> Tensor:
-        r"""Return the points r: u where present, :math:`F_m^{-1}(\bar z_A)` elsewhere.
+    def aggregation_weights(self, gaussian: Gaussian, present: Tensor) -> Tensor:
+        """Return the weights (B, K, M) of the modalities under conditions present (B, K, M) bool; 0 if not present."""
+        if self.aggregation != "precision":
+            return present
+        precision = 1 / (2 * gaussian.log_std).exp().mean(dim=-1)
+        return present * precision.unsqueeze(1)
+
+    def reconstruct(self, embeddings: Tensor, latents: Tensor, weight: Tensor, present: Tensor) -> Tensor:
+        r"""Return the points r: u where present, :math:`\hat u_{m|A}` elsewhere.
 
         Args:
             embeddings: u, (B, M, E).
-            aggregated: (B, K, E).
+            latents: z, (B, M, E).
+            weight: Of the latents under the conditions, (B, K, M).
             present: (B, K, M) bool.
 
         Returns:
             (B, K, M, E).
         """
+        aggregated = aggregate_latents(latents, weight)
         # Points are looked up among the true and the recovered ones, which costs less than writing into copies.
         own = torch.arange(len(embeddings), device=present.device).unsqueeze(1)
         columns = []
         for i, m in enumerate(self.modalities):
             missing = ~present[:, :, i]
-            recovered = self.flow_of(m).from_latent(aggregated[missing])[0]
+            if self.aggregation == "invert_then_mean":
+                each = self.flow_of(m).from_latent(latents.flatten(0, 1))[0].view_as(latents)
+                recovered = aggregate_latents(each, weight)[missing]
+            else:
+                recovered = self.flow_of(m).from_latent(aggregated[missing])[0]
             nth = missing.flatten().cumsum(dim=0).view_as(missing) - 1
             index = torch.where(missing, len(embeddings) + nth, own)
             columns.append(F.embedding(index, torch.cat([embeddings[:, i], recovered.to(embeddings.dtype)])))
         return torch.stack(columns, dim=2)
+
+
+def _make_flow(reconstruction: Reconstruction, embed_dim: int, flow_steps: int) -> LatentFlow | MeanSubstitute:
+    if reconstruction == "zeros":
+        return ZeroSubstitute()
+    if reconstruction == "mean":
+        return MeanSubstitute()
+    if reconstruction == "regressor":
+        return RegressionSubstitute(embed_dim)
+    return LatentFlow(embed_dim, flow_steps)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from cmarr_lightning.batch import MultimodalBatch
+from cmarr_lightning.errors import InputError
 from cmarr_lightning.losses.total import CMARRLoss
-from cmarr_lightning.models.cmarr import CMARRNetwork
+from cmarr_lightning.models.cmarr import Aggregation, Alignment, CMARRNetwork, Reconstruction
 from cmarr_lightning.nn.scaling import FeatureScaler
 from cmarr_lightning.outputs import CMARROutput, LossTerms
 from cmarr_lightning.tasks.base import EmotionTask
@@ -44,6 +45,7 @@ class CMARRTask(EmotionTask):
         weight_align: Weight of the alignment loss.
         weight_recon: Weight of the reconstruction loss.
         weight_nll: Weight of the likelihood within the reconstruction loss.
+        weight_mse: Weight of the error of the reconstructions within it.
         weight_refine: Weight of the refinement loss.
         label_smoothing: Of the cross-entropy.
         train_conditions: `all` trains every utterance under every condition at each step; `drawn` under the
@@ -55,6 +57,15 @@ class CMARRTask(EmotionTask):
         weight_decay: Of the weight matrices.
         warmup_fraction: Part of all steps over which the rate rises.
         balance_classes: Exponent of the inverse class frequencies in the cross-entropy.
+        alignment: `distribution` contrasts Gaussians by their 2-Wasserstein distance and trains on samples of them;
+            `points` contrasts their means by the cosine and trains on the means.
+        reconstruction: `flow`, or what stands in for a missing modality without flows: `zeros`, the `mean` of the
+            embeddings that are present, or a `regressor` from that mean.
+        aggregation: What becomes of several present modalities: the `mean` of their latents; their mean weighted by
+            `precision`; or `invert_then_mean`, the mean of what each of them recovers alone.
+
+    Raises:
+        InputError: Options that exclude each other.
     """
 
     def __init__(
@@ -81,7 +92,16 @@ class CMARRTask(EmotionTask):
         weight_decay: float = 1e-2,
         warmup_fraction: float = 0.05,
         balance_classes: float = 0.75,
+        weight_mse: float = 1.0,
+        alignment: Alignment = "distribution",
+        reconstruction: Reconstruction = "flow",
+        aggregation: Aggregation = "mean",
     ) -> None:
+        if schedule == "staged" and reconstruction != "flow":
+            raise InputError(
+                f"schedule=staged with reconstruction={reconstruction}: no flows to train in the second stage",
+                remedy="use schedule=joint",
+            )
         super().__init__(
             modalities,
             feature_dims,
@@ -94,6 +114,7 @@ class CMARRTask(EmotionTask):
         self.save_hyperparameters()
         self.train_conditions = train_conditions
         self.schedule = schedule
+        self.reconstruction = reconstruction
         self.network = CMARRNetwork(
             self.feature_dims,
             len(class_names),
@@ -105,8 +126,13 @@ class CMARRTask(EmotionTask):
             input_dropout=input_dropout,
             umc_dropout=umc_dropout,
             head_dropout=head_dropout,
+            alignment=alignment,
+            reconstruction=reconstruction,
+            aggregation=aggregation,
         )
-        self.loss = CMARRLoss(weight_align, weight_recon, weight_nll, weight_refine, label_smoothing)
+        self.loss = CMARRLoss(
+            weight_align, weight_recon, weight_nll, weight_refine, label_smoothing, weight_mse=weight_mse
+        )
         self._epoch_terms: list[tuple[Tensor, int]] = []
         self._round_trip_error = torch.tensor(0.0)
 
@@ -133,7 +159,7 @@ class CMARRTask(EmotionTask):
         )
         loss = terms.total
         if self.phase() == "flows":
-            loss = terms.recon + self.loss.weight_nll * terms.nll + 0.0 * terms.total
+            loss = self.loss.reconstruction(terms.recon, terms.nll) + 0.0 * terms.total
         self._note(terms, loss, output.embeddings, batch_idx)
         return loss
 
@@ -151,7 +177,8 @@ class CMARRTask(EmotionTask):
         names = ("loss", *(f"loss_{name}" for name in LossTerms._fields[1:]))
         self.log("train/loss", means[0], prog_bar=True)
         self.log_dict({f"train/{name}": mean for name, mean in zip(names[1:], means[1:], strict=True)})
-        self.log("train/flow_roundtrip_error", self._round_trip_error)
+        if self.reconstruction == "flow":
+            self.log("train/flow_roundtrip_error", self._round_trip_error)
         self.log("train/temperature", self.loss.align.temperature)
 
     def training_conditions(self, batch: MultimodalBatch) -> tuple[Tensor, Tensor]:

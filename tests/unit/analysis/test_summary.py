@@ -8,7 +8,7 @@ import pandas as pd
 from rich.console import Console
 
 from cmarr_lightning.analysis.statistics import summarize
-from cmarr_lightning.analysis.summary import conclude, markdown_summary
+from cmarr_lightning.analysis.summary import conclude, conclude_variants, markdown_summary
 
 
 def test_a_summary_is_written_and_printed(make_protocol):
@@ -29,6 +29,19 @@ def test_a_summary_is_written_and_printed(make_protocol):
     assert mean in printed
     assert pooled in printed
     assert str(folder / "results.csv") in printed.replace("\n", "")
+
+
+def test_variants_are_summarised_each_and_listed_in_one_table(make_protocol):
+    good, bad = make_protocol("good", skill=0.9, seeds=[0]), make_protocol("bad", skill=0.1, seeds=[0])
+    stream = io.StringIO()
+    conclude_variants([good.folder, bad.folder], "cmarr crossval --variants mine.yaml", Console(file=stream, width=80))
+    rows = {line.split()[0]: line.split()[1:] for line in stream.getvalue().splitlines() if line.strip()}
+    for results in (good, bad):
+        table = results.table.query("stage == 'test' and condition == 'mean of incomplete'")
+        war, uar = (table.query(f"metric == '{metric}'")["value"].mean() for metric in ("war", "uar"))
+        assert rows[results.folder.name] == ["2", "-", f"{100 * war:.1f}", f"{100 * uar:.1f}"]
+        assert "cmarr crossval --variants mine.yaml" in (results.folder / "summary.md").read_text()
+    assert float(rows["good"][3]) > float(rows["bad"][3]) + 30
 
 
 def test_markdown_says_where_the_numbers_come_from(make_protocol):

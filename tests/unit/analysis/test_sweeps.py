@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from cmarr_lightning.analysis.sweeps import load_sweep, plot_sweep, varied_settings
 from cmarr_lightning.errors import InputError
@@ -64,6 +66,35 @@ def test_the_picture_leaves_out_what_cannot_be_compared(make_point, tmp_path: Pa
     (axis,) = figure.axes
     assert axis.get_xlabel() == "weight_align"
     assert [label.get_text() for label in axis.get_xticklabels()] == ["0", "0.5"]
+
+
+def lines(figure: Figure) -> list[tuple[str, list[str], list[float]]]:
+    """Get label, ticks and drawn UAR of every panel."""
+    return [
+        (axis.get_xlabel(), [t.get_text() for t in axis.get_xticklabels()], list(axis.get_lines()[0].get_ydata()))
+        for axis in figure.axes
+    ]
+
+
+def sweep_of(*points: tuple[float, float, float]) -> pd.DataFrame:
+    table = pd.DataFrame(points, columns=["weight_align", "weight_refine", "uar"])
+    return table.assign(protocol="p", war=table["uar"], uar_std=0.0, war_std=0.0, runs=3)
+
+
+def test_one_setting_at_a_time_leaves_the_others_at_their_default():
+    one_at_a_time = sweep_of((0.5, 0.1, 0.6), (0.0, 0.1, 0.5), (1.0, 0.1, 0.4), (0.5, 2.0, 0.2))
+    assert lines(plot_sweep(one_at_a_time)) == [
+        ("weight_align", ["0", "0.5", "1"], pytest.approx([50, 60, 40])),
+        ("weight_refine", ["0.1", "2"], pytest.approx([60, 20])),
+    ]
+
+
+def test_a_grid_is_averaged_over_the_other_settings():
+    grid = sweep_of((0.0, 0.1, 0.5), (0.0, 1.0, 0.3), (1.0, 0.1, 0.4), (1.0, 1.0, 0.2))
+    assert lines(plot_sweep(grid)) == [
+        ("weight_align", ["0", "1"], pytest.approx([40, 30])),
+        ("weight_refine", ["0.1", "1"], pytest.approx([45, 25])),
+    ]
 
 
 def test_a_sweep_of_one_point_says_so(make_point, tmp_path: Path):

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from cmarr_lightning.commands import crossval, run_command
+from cmarr_lightning.crossval.plan import Protocol
 
 
 @pytest.fixture
@@ -24,21 +25,25 @@ def resolved(tiny_store: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch, resolved: dict[str, Any]) -> list[dict[str, Any]]:
-    """Record what would be run and summarised; the words go to `resolve_config` unread."""
+    """Record what would be run and summarised; the words go to `resolve_configs` unread."""
     calls: list[dict[str, Any]] = []
 
-    def finish(folder: Path, identity: dict, config: dict, runs: list, **options: Any) -> list[str]:
-        calls.append({"method": identity["method"], "runs": runs, **options})
+    def finish(protocols: list[Protocol], **options: Any) -> list[Path]:
+        calls.extend({"method": p.identity["method"], "runs": p.runs, "folder": p.folder, **options} for p in protocols)
         return []
 
-    def resolve(words: list[str]) -> dict[str, Any]:
-        calls.append({"words": words})
-        return resolved
+    def resolve(words: dict[str, list[str]]) -> dict[str, dict[str, Any]]:
+        calls.extend({"words": each} for each in words.values())
+        return dict.fromkeys(words, resolved)
 
-    monkeypatch.setattr("cmarr_lightning.crossval.plan.resolve_config", resolve)
+    monkeypatch.setattr("cmarr_lightning.crossval.plan.resolve_configs", resolve)
     monkeypatch.setattr("cmarr_lightning.crossval.runs.finish_runs", finish)
     monkeypatch.setattr(
         "cmarr_lightning.analysis.summary.conclude", lambda folder, command, _: calls.append({"command": command})
+    )
+    monkeypatch.setattr(
+        "cmarr_lightning.analysis.summary.conclude_variants",
+        lambda folders, command, _: calls.append({"folders": folders, "command": command}),
     )
     return calls
 
@@ -75,7 +80,9 @@ def test_every_option(runs: list[dict[str, Any]], tmp_path: Path):
 def test_a_failed_run_shows_in_the_exit_code(
     runs: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr("cmarr_lightning.crossval.runs.finish_runs", lambda *_, **__: ["fold-1_seed-0"])
+    monkeypatch.setattr(
+        "cmarr_lightning.crossval.runs.finish_runs", lambda *_, **__: [tmp_path / "cv" / "fold-1_seed-0"]
+    )
     assert run_command(["crossval", "-c", "mine.yaml", "--out", str(tmp_path / "cv")]) == 1
     assert "Failed: fold-1_seed-0" in capsys.readouterr().out
     assert "command" in runs[-1]
@@ -84,7 +91,9 @@ def test_a_failed_run_shows_in_the_exit_code(
 def test_without_any_result_there_is_no_summary(
     runs: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("cmarr_lightning.crossval.runs.finish_runs", lambda *_, **__: ["fold-1_seed-0"])
+    monkeypatch.setattr(
+        "cmarr_lightning.crossval.runs.finish_runs", lambda *_, **__: [tmp_path / "cv" / "fold-1_seed-0"]
+    )
     assert run_command(["crossval", "-c", "mine.yaml", "--out", str(tmp_path / "cv"), "--folds", "1"]) == 1
     assert not any("command" in call for call in runs)
 
@@ -100,12 +109,71 @@ def test_an_interrupt_says_how_to_go_on(
     assert "The same command goes on from here" in capsys.readouterr().out
 
 
+@pytest.fixture
+def variants(tmp_path: Path) -> Path:
+    path = tmp_path / "variants.yaml"
+    path.write_text("full: {}\nno_alignment: {model: {init_args: {weight_align: 0}}}\n")
+    return path
+
+
+def test_every_variant_is_a_method_in_a_folder_of_its_own(runs: list[dict[str, Any]], variants: Path, tmp_path: Path):
+    words = ["crossval", "-c", "mine.yaml", "--out", str(tmp_path / "cv"), "--variants", str(variants)]
+    assert run_command([*words, "--folds", "1", "--", "--trainer.max_epochs", "3"]) == 0
+    *resolved, one, two, summary = runs
+    common = ["-c", "mine.yaml", "--trainer.max_epochs", "3"]
+    override = json.dumps({"model": {"init_args": {"weight_align": 0}}})
+    assert [call["words"] for call in resolved] == [common, [*common, "-c", override]]
+    for call, name in ((one, "full"), (two, "no_alignment")):
+        assert (call["method"], call["folder"], call["runs"]) == (name, tmp_path / "cv" / name, [(1, 0)])
+        assert json.loads((tmp_path / "cv" / name / "crossval.json").read_text())["method"] == name
+    assert summary["folders"] == [tmp_path / "cv" / "full", tmp_path / "cv" / "no_alignment"]
+    assert f"--variants {variants} --out" in summary["command"]
+
+
+def test_a_variant_without_any_result_is_not_summarised(
+    runs: list[dict[str, Any]],
+    variants: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    failed = tmp_path / "cv" / "full" / "fold-1_seed-0"
+    monkeypatch.setattr("cmarr_lightning.crossval.runs.finish_runs", lambda *_, **__: [failed])
+    words = ["crossval", "-c", "mine.yaml", "--out", str(tmp_path / "cv"), "--variants", str(variants)]
+    assert run_command([*words, "--folds", "1"]) == 1
+    assert "Failed: full/fold-1_seed-0" in capsys.readouterr().out
+    assert runs[-1]["folders"] == [tmp_path / "cv" / "no_alignment"]
+
+
+def test_runs_with_and_without_variants_are_kept_apart(
+    runs: list[dict[str, Any]], variants: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    words, more = ["crossval", "-c", "mine.yaml", "--out"], ["--variants", str(variants)]
+    assert run_command([*words, str(tmp_path / "cv")]) == 0
+    assert run_command([*words, str(tmp_path / "cv"), *more]) == 2
+    assert "holds runs without variants" in capsys.readouterr().err
+    assert run_command([*words, str(tmp_path / "other"), *more]) == 0
+    assert run_command([*words, str(tmp_path / "other")]) == 2
+    assert "holds something else than a protocol" in capsys.readouterr().err
+
+
+def test_a_variant_has_one_name(
+    runs: list[dict[str, Any]], variants: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    words = ["crossval", "-c", "mine.yaml", "--out", str(tmp_path / "cv"), "--variants", str(variants)]
+    assert run_command([*words, "--method", "mine"]) == 2
+    assert "each variant is a method of its own name" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--seeds", "a"], "--seeds 'a'"),
         (["--folds", "9"], "no fold 9"),
         (["--jobs", "0"], "--jobs 0"),
+        (["--slurm", "slurm_partition=gpu"], "--slurm without --executor slurm"),
+        (["--executor", "slurm", "--slurm", "gpu"], "--slurm gpu. Remedy: write KEY=VALUE"),
+        (["--executor", "slurm"], "start it where `sbatch` works"),
     ],
 )
 def test_bad_arguments_make_no_folder(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,15 @@ from cmarr_lightning.crossval import run
 @pytest.fixture
 def called(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Record what would be run; a stage called `fails` fails."""
+    for name in ("GROUP", "JOB_TYPE", "NAME", "TAGS"):
+        monkeypatch.setenv(f"WANDB_{'RUN_' if name == 'GROUP' else ''}{name}", "")  # so that it is put back
     words: list[list[str]] = []
     monkeypatch.setattr(run, "cmarr", lambda argv: words.append(argv) or 0)
     return words
 
 
 def prepare(folder: Path, finished: list[str], devices: object = "auto") -> Path:
-    about = {"finished": finished, "config": {"trainer": {"accelerator": "cpu", "devices": devices}}}
+    about = {"method": "CMARR", "finished": finished, "config": {"trainer": {"accelerator": "cpu", "devices": devices}}}
     folder.mkdir()
     (folder / "about.json").write_text(json.dumps(about))
     return folder
@@ -40,6 +43,9 @@ def test_all_stages_of_a_new_run(tmp_path: Path, called: list[list[str]]):
             **{"--seed_everything": "7", "--data.init_args.fold": "3"},
         }
     assert finished(folder) == ["fit", "validate", "test"]
+    assert os.environ["WANDB_RUN_GROUP"] == f"{tmp_path.parent.name}/{tmp_path.name}"
+    assert (os.environ["WANDB_JOB_TYPE"], os.environ["WANDB_NAME"]) == ("seed-7", "run")
+    assert os.environ["WANDB_TAGS"] == "CMARR,fold-3,seed-7"
 
 
 def test_finished_stages_stay(tmp_path: Path, called: list[list[str]]):

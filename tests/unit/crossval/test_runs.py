@@ -14,6 +14,7 @@ import yaml
 from rich.console import Console
 
 from cmarr_lightning.crossval import runs
+from cmarr_lightning.crossval.plan import Protocol
 from cmarr_lightning.crossval.pool import Job
 from cmarr_lightning.crossval.runs import choose_jobs, finish_runs
 
@@ -52,14 +53,16 @@ def finish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tup
     """Get a function that runs the protocol in `out` and gives the failed runs and what was printed."""
 
     def job(folder: Path, name: str, fold: int, seed: int) -> Job:
-        return Job(name, (sys.executable, "-c", CHILD, str(folder / name)), folder / name / "log.txt")
+        run = folder / runs.run_name(fold, seed)
+        return Job(name, (sys.executable, "-c", CHILD, str(run)), run / "log.txt")
 
-    def run(protocol: list[tuple[int, int]] = RUNS, keep_predictions: bool = True) -> tuple[list[str], str]:
+    def run(
+        chosen: list[tuple[int, int]] = RUNS, keep_predictions: bool = True, folders: tuple[str, ...] = ("out",)
+    ) -> tuple[list[str], str]:
         console = Console(file=io.StringIO(), width=200)
-        failed = finish_runs(
-            tmp_path / "out", IDENTITY, CONFIG, protocol, jobs=1, keep_predictions=keep_predictions, console=console
-        )
-        return failed, console.file.getvalue()
+        protocols = [Protocol(tmp_path / name, IDENTITY, CONFIG, chosen) for name in folders]
+        failed = finish_runs(protocols, jobs=1, keep_predictions=keep_predictions, console=console)
+        return [path.relative_to(tmp_path).as_posix() for path in failed], console.file.getvalue()
 
     (tmp_path / "out").mkdir()
     monkeypatch.setattr(runs, "_job", job)
@@ -94,7 +97,7 @@ def test_nothing_finished_is_repeated(finish, tmp_path: Path):
 def test_a_failure_is_told_with_its_cause_and_tried_again(finish, tmp_path: Path):
     (tmp_path / "out" / "fail-fold-0_seed-0").touch()
     failed, printed = finish()
-    assert failed == ["fold-0_seed-0"]
+    assert failed == ["out/fold-0_seed-0"]
     assert "fold-0_seed-0 failed (exit code 1); the end of" in printed
     assert "the reason" in printed
     assert "1 of 2 runs" in printed
@@ -135,6 +138,19 @@ def test_a_run_without_checkpoint_is_cleared_and_nothing_else(finish, tmp_path: 
     assert trained(tmp_path / "out")[0] == "fold-0_seed-0 []"
     assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
     assert (tmp_path / "out" / "fold-7_seed-0").exists()
+
+
+def test_the_runs_of_several_protocols_are_told_apart(finish, tmp_path: Path):
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "fail-fold-0_seed-0").touch()
+    failed, printed = finish(folders=("a", "b"))
+    assert failed == ["b/fold-0_seed-0"]
+    assert "a/fold-0_seed-0: mean of incomplete: WAR" in printed
+    assert "b/fold-0_seed-0 failed (exit code 1)" in printed
+    assert "3 of 4 runs" in printed
+    assert len(trained(tmp_path / "a")) == len(trained(tmp_path / "b")) == 2
+    for name, expected in (("a", ["fold-0_seed-0", "fold-1_seed-0"]), ("b", ["fold-1_seed-0"])):
+        assert pd.read_csv(tmp_path / name / "results.csv")["run"].unique().tolist() == expected
 
 
 def test_predictions_are_kept_unless_the_user_says_otherwise(finish, tmp_path: Path):

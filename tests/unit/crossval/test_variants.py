@@ -1,0 +1,81 @@
+"""Files of variants: what is read, and what is refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cmarr_lightning.crossval.plan import resolve_configs
+from cmarr_lightning.crossval.variants import read_variants, variant_words
+from cmarr_lightning.errors import InputError
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "variants.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_variant_may_change_nothing_or_several_places(tmp_path: Path):
+    path = write(tmp_path, "full:\nfew+long: {trainer: {max_epochs: 3}, model: {init_args: {flow_steps: 5}}}")
+    assert read_variants(path) == {
+        "full": {},
+        "few+long": {"trainer": {"max_epochs": 3}, "model": {"init_args": {"flow_steps": 5}}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no variants"),
+        ("- a", "no variants"),
+        ("a: [", "cannot be read"),
+        ("a: 3", "a is 3, not a part of a configuration"),
+        ("a/b: {}", "'a/b' cannot be the name"),
+        ("..: {}", "'..' cannot be the name"),
+        ("1: {}", "1 cannot be the name"),
+        ("fold-0_seed-0: {}", "cannot be the name"),
+        ("a: {seed_everything: 3}", "a sets seed_everything, .*use --seeds"),
+        ("a: {data: {init_args: {fold: 3}}}", r"a sets data\.init_args\.fold, .*use --folds"),
+    ],
+)
+def test_what_is_no_variant_is_refused(tmp_path: Path, text: str, message: str):
+    with pytest.raises(InputError, match=message):
+        read_variants(write(tmp_path, text))
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path):
+    with pytest.raises(InputError, match=r"gone\.yaml: cannot be read"):
+        read_variants(tmp_path / "gone.yaml")
+
+
+def resolve(config: Path, variants: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    words = ["-c", str(config), "--data.store", "nowhere"]
+    return resolve_configs({name: [*words, *variant_words(override)] for name, override in variants.items()})
+
+
+def test_a_variant_changes_what_it_names_and_nothing_else(config: Path):
+    change = {"model": {"init_args": {"weight_align": 0.25}}}
+    plain, changed = resolve(config, {"plain": {}, "changed": change}).values()
+    assert plain["model"]["init_args"].pop("weight_align") == 0.5
+    assert changed["model"]["init_args"].pop("weight_align") == 0.25
+    assert plain == changed
+
+
+def test_a_variant_with_a_wrong_key_is_refused(config: Path):
+    with pytest.raises(InputError, match=r"^b: .* cannot be used: .*weight_alignment"):
+        resolve(config, {"a": {}, "b": {"model": {"init_args": {"weight_alignment": 0}}}})
+
+
+@pytest.mark.parametrize("name", ["ablations", "loss_weights"])
+def test_the_published_variants_differ_from_each_other(root: Path, config: Path, name: str):
+    variants = read_variants(root / "experiments" / "configs" / "sweeps" / f"{name}.yaml")
+    resolved = {key: yaml.safe_dump(one) for key, one in resolve(config, variants).items()}
+    assert len(resolved) >= 10
+    if name == "ablations":
+        assert len(set(resolved.values())) == len(resolved)
+    else:  # each weight's own default is the default once more
+        assert len(set(resolved.values())) == len(resolved) - 3
