@@ -67,9 +67,7 @@ class FusionNetwork(nn.Module):
             nn.Linear(head_hidden_dim, num_classes),
         )
 
-    def forward(
-        self, features: Mapping[str, Tensor], padding_mask: Mapping[str, Tensor], present: Tensor
-    ) -> Tensor:
+    def forward(self, features: Mapping[str, Tensor], padding_mask: Mapping[str, Tensor], present: Tensor) -> Tensor:
         """Return logits (B, K, C).
 
         Args:

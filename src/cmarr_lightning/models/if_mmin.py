@@ -41,9 +41,7 @@ class InvariantTeacher(Teacher):
 
     inherited = ("encoders", "invariant")
 
-    def __init__(
-        self, feature_dims: Mapping[str, int], num_classes: int, **options: Unpack[EncoderOptions]
-    ) -> None:
+    def __init__(self, feature_dims: Mapping[str, int], num_classes: int, **options: Unpack[EncoderOptions]) -> None:
         super().__init__()
         self.encoders = UtteranceEncoders(feature_dims, **options)
         self.invariant = InvariantEncoder(options["embed_dim"])

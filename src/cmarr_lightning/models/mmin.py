@@ -42,9 +42,7 @@ class FusionTeacher(Teacher):
 
     inherited = ("encoders",)
 
-    def __init__(
-        self, feature_dims: Mapping[str, int], num_classes: int, **options: Unpack[EncoderOptions]
-    ) -> None:
+    def __init__(self, feature_dims: Mapping[str, int], num_classes: int, **options: Unpack[EncoderOptions]) -> None:
         super().__init__()
         self.encoders = UtteranceEncoders(feature_dims, **options)
         self.classifier = MLPClassifier(len(feature_dims) * options["embed_dim"], num_classes, dropout=0.3)
@@ -70,9 +68,7 @@ class MMINStudent(Student):
         options: Of the encoders.
     """
 
-    def __init__(
-        self, feature_dims: Mapping[str, int], num_classes: int, **options: Unpack[EncoderOptions]
-    ) -> None:
+    def __init__(self, feature_dims: Mapping[str, int], num_classes: int, **options: Unpack[EncoderOptions]) -> None:
         super().__init__()
         dim = len(feature_dims) * options["embed_dim"]
         self.encoders = UtteranceEncoders(feature_dims, **options)
@@ -88,9 +84,7 @@ class MMINStudent(Student):
         x = embeddings.flatten(2)
         imagined, codes = self.forward_cascade(x)
         cycled, _ = self.backward_cascade(imagined)
-        return MMINOutput(
-            self.classifier(codes), embeddings, imagined.view_as(embeddings), cycled.view_as(embeddings)
-        )
+        return MMINOutput(self.classifier(codes), embeddings, imagined.view_as(embeddings), cycled.view_as(embeddings))
 
 
 class MMINNetwork(TwoStageNetwork):
@@ -109,9 +103,7 @@ class MMINNetwork(TwoStageNetwork):
     teacher: FusionTeacher
     student: MMINStudent
 
-    def __init__(
-        self, feature_dims: Mapping[str, int], num_classes: int, **options: Unpack[EncoderOptions]
-    ) -> None:
+    def __init__(self, feature_dims: Mapping[str, int], num_classes: int, **options: Unpack[EncoderOptions]) -> None:
         super().__init__(
             feature_dims,
             FusionTeacher(feature_dims, num_classes, **options),

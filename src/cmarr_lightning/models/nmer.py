@@ -47,9 +47,7 @@ class NMERTeacher(Teacher):
 
     inherited = ("specific", "common", "invariant")
 
-    def __init__(
-        self, feature_dims: Mapping[str, int], num_classes: int, **options: Unpack[EncoderOptions]
-    ) -> None:
+    def __init__(self, feature_dims: Mapping[str, int], num_classes: int, **options: Unpack[EncoderOptions]) -> None:
         super().__init__()
         self.specific = UtteranceEncoders(feature_dims, **options)
         self.common = UtteranceEncoders(feature_dims, **options)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypedDict, cast
+from typing import Any, NamedTuple, TypedDict
 
-import torch
 from torch import Tensor, nn
 
 from cmarr_lightning.nn.perceptrons import initialise_kaiming
@@ -87,11 +86,16 @@ class TwoStageNetwork(nn.Module):
             m: self.scaler[m](features[m]).masked_fill_(padding_mask[m].unsqueeze(-1), 0.0) for m in self.modalities
         }
 
-    def forward(
-        self, features: Mapping[str, Tensor], padding_mask: Mapping[str, Tensor], present: Tensor
-    ) -> Tensor:
+    def forward(self, features: Mapping[str, Tensor], padding_mask: Mapping[str, Tensor], present: Tensor) -> Tensor:
         """Return the student's logits (B, K, C) under present (B, K, M) bool; features as they come from a store."""
         logits: Tensor = self.student(self.scale(features, padding_mask), padding_mask, present).logits
+        return logits
+
+    def complete_logits(
+        self, features: Mapping[str, Tensor], padding_mask: Mapping[str, Tensor], observed: Tensor
+    ) -> Tensor:
+        """Return the teacher's logits (B, C) from everything observed (B, M) bool."""
+        logits: Tensor = self.teacher(self.scale(features, padding_mask), padding_mask, observed).logits
         return logits
 
     def begin_student(self) -> None:
@@ -119,11 +123,3 @@ class TwoStageNetwork(nn.Module):
         for child in [*self.teacher.children(), *self.student.children()]:
             parts += child.encoder.values() if isinstance(child, UtteranceEncoders) else [child]
         return parts
-
-
-@torch.no_grad()
-def embed_as_taught(
-    encoders: nn.Module, features: Mapping[str, Tensor], padding_mask: Mapping[str, Tensor], present: Tensor
-) -> Tensor:
-    """Embed with a frozen teacher's encoders: (B, K, M, E) under present (B, K, M)."""
-    return cast(Tensor, encoders(features, padding_mask, present))

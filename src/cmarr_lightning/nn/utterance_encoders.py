@@ -137,9 +137,7 @@ class MLPEncoder(UtteranceEncoder):
         return torch.einsum("bt,btd->bd", kept / kept.sum(dim=1, keepdim=True), frames)
 
 
-def choose_encoders(
-    kinds: Mapping[str, str], given: Mapping[str, EncoderName] | None = None
-) -> dict[str, EncoderName]:
+def choose_encoders(kinds: Mapping[str, str], given: Mapping[str, EncoderName] | None = None) -> dict[str, EncoderName]:
     """Choose an encoder per modality by what its features are.
 
     Args:
@@ -206,9 +204,7 @@ class UtteranceEncoders(nn.Module):
                 made[m] = MLPEncoder(dim, embed_dim, hidden_dim, dropout)
         self.encoder = nn.ModuleDict(made)
 
-    def forward(
-        self, features: Mapping[str, Tensor], padding_mask: Mapping[str, Tensor], present: Tensor
-    ) -> Tensor:
+    def forward(self, features: Mapping[str, Tensor], padding_mask: Mapping[str, Tensor], present: Tensor) -> Tensor:
         """Embed under K conditions.
 
         Args:
