@@ -38,7 +38,7 @@ def central_moment_discrepancy(x: Tensor, y: Tensor, order: int = 5) -> Tensor:
     """
     x, y = (rows.to(torch.promote_types(rows.dtype, torch.float32)) for rows in (x, y))
     mean_x, mean_y = x.mean(dim=0), y.mean(dim=0)
-    discrepancy = torch.linalg.vector_norm(mean_x - mean_y)
+    discrepancy: Tensor = torch.linalg.vector_norm(mean_x - mean_y)
     x, y = x - mean_x, y - mean_y
     for k in range(2, order + 1):
         discrepancy = discrepancy + torch.linalg.vector_norm(x.pow(k).mean(dim=0) - y.pow(k).mean(dim=0))
