@@ -70,12 +70,17 @@ class Cascade(nn.Module):
     def with_invariant(self, x: Tensor, invariant: Tensor, wiring: InvariantWiring) -> tuple[Tensor, Tensor]:
         """Imagine as IF-MMIN does; s = invariant (..., D), everything else as in `forward`."""
         codes = []
-        u = r = x
+        if wiring == "paper2022":  # no block sees another's output, so that only the last decoder is ever used
+            u = x
+            for encoder in self.encoders:
+                u = u + invariant
+                codes.append(encoder(u))
+            return self.transition(u + self.decoders[-1](codes[-1])), torch.cat(codes, dim=-1)
+        r = x
         for encoder, decoder in zip(self.encoders, self.decoders, strict=True):
-            u = (u if wiring == "paper2022" else r) + invariant
-            codes.append(encoder(u))
+            codes.append(encoder(r + invariant))
             r = decoder(codes[-1])
-        return self.transition(u + r if wiring == "paper2022" else r), torch.cat(codes, dim=-1)
+        return self.transition(r), torch.cat(codes, dim=-1)
 
 
 def _layers(widths: Sequence[int], activation: type[nn.Module]) -> nn.Sequential:
