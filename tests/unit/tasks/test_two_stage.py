@@ -121,7 +121,11 @@ def test_all_conditions_of_the_shared_recipe_train(
     task.train()
     task.training_step(batch, 0).backward()
     without = {name for name, p in task.network.student.named_parameters() if p.grad is None}
-    unused = {IFMMINTask: [f"cascade.decoders.{k}." for k in range(4)], NMERTask: ["vae.released_output."], MMINTask: []}
+    unused = {
+        IFMMINTask: [f"cascade.decoders.{k}." for k in range(4)],
+        NMERTask: ["vae.released_output."],
+        MMINTask: [],
+    }
     assert {name for name in without if not name.startswith(tuple(unused[cls]))} == set()
     assert bool(without) == bool(unused[cls])
     assert all(p.grad is None or p.grad.isfinite().all() for p in task.parameters())
