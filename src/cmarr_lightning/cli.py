@@ -16,6 +16,7 @@ _STAGES = ("fit", "validate", "test", "predict")
 _NOT_FOR_USERS = (
     ".*LightningCLI's args parameter is intended.*",
     ".*does not have many workers.*",  # reading a batch from the maps takes less time than passing it on
+    ".*module.s. in eval mode at the start of training.*",  # the frozen teacher of a resumed second stage
     ".*couldn't infer the batch indices.*",  # the rows travel in the batch
     ".*loading a checkpoint outside the 'fit' stage.*",  # its weights are the averaged ones already
     ".*isinstance.treespec, LeafSpec.. is deprecated.*",  # Lightning 2.6.6 under torch 2.13

@@ -237,7 +237,7 @@ class CMARRCLI(LightningCLI):
             }
         )
         parser.link_arguments("seed_everything", "data.init_args.seed")
-        for name in ("modalities", "feature_dims", "class_names"):
+        for name in ("modalities", "feature_dims", "class_names", "feature_kinds"):  # a task need not take the last
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
 
     def before_instantiate_classes(self) -> None:

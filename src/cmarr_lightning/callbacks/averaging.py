@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from cmarr_lightning.tasks.base import EmotionTask
 
 __all__ = ["AveragedWeights"]
 
@@ -18,13 +21,27 @@ class AveragedWeights(WeightAveraging):
     network several percent.
 
     Args:
-        decay: d in [0, 1); 0 turns averaging off.
+        decay: d in [0, 1); 0 turns averaging off. By default what the recipe of the method asks for
+            (`EmotionTask.average_decay`): 0.99, and 0 where a method is trained as it was published.
 
     Raises:
         ValueError: decay is not in [0, 1).
     """
 
-    def __init__(self, decay: float = 0.99) -> None:
-        if not 0 <= decay < 1:
+    def __init__(self, decay: float | None = None) -> None:
+        if decay is not None and not 0 <= decay < 1:
             raise ValueError(f"decay {decay} is not in [0, 1)")
-        super().__init__(use_buffers=False, multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
+        super().__init__(use_buffers=False)
+        self.decay = decay
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Make the average once the method is known."""
+        decay = getattr(pl_module, "average_decay", EmotionTask.average_decay) if self.decay is None else self.decay
+        self._kwargs["multi_avg_fn"] = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        super().setup(trainer, pl_module, stage)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget the average where training starts from other weights: the next step is copied."""
+        average = self._average_model
+        if average is not None and isinstance(pl_module, EmotionTask) and pl_module.begins_anew(trainer.current_epoch):
+            average.n_averaged.zero_()

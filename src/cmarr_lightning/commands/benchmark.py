@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--threads", metavar="N,...", type=_counts, default=[1, 2], help="threads to measure with (default: 1,2)"
     )
     parser.add_argument("--out", metavar="FILE.json", type=Path, help="write the figures to this file too")
+    parser.add_argument("overrides", nargs="*", metavar="-- OPTION ...", help="further options of `cmarr fit`")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -53,11 +54,11 @@ def run(args: argparse.Namespace) -> int:
         for threads in args.threads:
             print(f"measuring {args.task} on {store.name} with OMP_NUM_THREADS={threads} ...", flush=True)
             folder = Path(scratch) / f"run-{threads}"
-            measured.append(_measure(store, args.task, args.batch_size, args.steps, threads, folder))
+            measured.append(_measure(store, args.task, args.batch_size, args.steps, threads, folder, args.overrides))
     mark = " (synthetic)" if store.synthetic else ""
     _print(measured, f"{args.task}, {store.name}{mark}, batches of {args.batch_size}")
     if args.out:
-        _write(args.out, args.task, store, measured)
+        _write(args.out, args.task, args.overrides, store, measured)
     return 0
 
 
@@ -71,7 +72,15 @@ def _open_store(path: Path) -> FeatureStore:
     return synthesize(path, "iemocap")
 
 
-def _measure(store: FeatureStore, task: str, batch_size: int, steps: int, threads: int, folder: Path) -> Measurement:
+def _measure(
+    store: FeatureStore,
+    task: str,
+    batch_size: int,
+    steps: int,
+    threads: int,
+    folder: Path,
+    overrides: Sequence[str],
+) -> Measurement:
     """Run `cmarr fit` with stop watches for a few short epochs, then `cmarr test`, both with so many threads."""
     from cmarr_lightning.analysis.benchmark import Measurement
 
@@ -87,6 +96,7 @@ def _measure(store: FeatureStore, task: str, batch_size: int, steps: int, thread
         *("--trainer.profiler", f"{_WATCHES}.StepProfiler"),
         *("--trainer.callbacks+", f"{_WATCHES}.BenchmarkWriter"),
         *("--trainer.callbacks.path", str(figures), "--trainer.callbacks.started", str(time.time())),
+        *overrides,
     ]
     _cmarr(fit, threads)
     test_s = _cmarr(["test", "--run", str(folder)], threads)
@@ -134,12 +144,15 @@ def _print(measured: Sequence[Measurement], title: str) -> None:
             )
 
 
-def _write(out: Path, task: str, store: FeatureStore, measured: Sequence[Measurement]) -> None:
+def _write(
+    out: Path, task: str, overrides: Sequence[str], store: FeatureStore, measured: Sequence[Measurement]
+) -> None:
     from cmarr_lightning.analysis.machine import describe_machine
     from cmarr_lightning.files import replacing
 
     report = {
         "task": task,
+        "options": list(overrides),
         "data": store.name,
         "data_checksum": store.checksum,
         "synthetic": store.synthetic,

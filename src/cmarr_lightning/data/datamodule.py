@@ -115,6 +115,21 @@ class FeatureDataModule(LightningDataModule):
         """SHA-256 that identifies the data."""
         return self.store.checksum
 
+    @property
+    def feature_kinds(self) -> dict[str, str]:
+        """Per modality `sequence`, or `vector` = one frame per utterance."""
+        return {m: self.store.kinds[m] for m in self.modalities}
+
+    @property
+    def identity(self) -> dict[str, str | int | None]:
+        """What tells the training rows from others: corpus and fold."""
+        return {
+            "data": self.store.name,
+            "data_checksum": self.data_checksum,
+            "protocol": self.protocol,
+            "fold": self.fold,
+        }
+
     @cached_property
     def labels(self) -> np.ndarray:
         """Class index of every row of the store, (N,) int64, -1 = unlabelled or filtered out."""

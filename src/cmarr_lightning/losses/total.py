@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmarr_lightning.losses.alignment import AlignmentLoss
-from cmarr_lightning.losses.reconstruction import masked_mean, negative_log_likelihood, reconstruction_error
+from cmarr_lightning.losses.classification import condition_cross_entropy
+from cmarr_lightning.losses.reconstruction import negative_log_likelihood, reconstruction_error
 from cmarr_lightning.losses.refinement import supervised_contrastive
 from cmarr_lightning.outputs import CMARROutput, LossTerms
 
@@ -73,7 +73,7 @@ class CMARRLoss(nn.Module):
         usable = output.present.any(dim=-1)  # (B, K)
         recovered = observed.unsqueeze(1) & ~output.present & usable.unsqueeze(-1)
         points, point_labels = output.projections.flatten(0, 1), labels.repeat_interleave(observed.shape[1])
-        cls = self.classification(output.logits, labels, usable, class_weight)
+        cls = condition_cross_entropy(output.logits, labels, usable, class_weight, self.label_smoothing)
         align = self.align(output.mean, output.log_std.exp(), observed)
         recon = reconstruction_error(output.points, output.embeddings, recovered)
         nll = negative_log_likelihood(output.log_prob, output.mean.shape[-1], observed)
@@ -89,26 +89,3 @@ class CMARRLoss(nn.Module):
     def reconstruction(self, recon: Tensor, nll: Tensor) -> Tensor:
         """Combine the error and the likelihood of the reconstruction."""
         return self.weight_mse * recon + self.weight_nll * nll
-
-    def classification(
-        self, logits: Tensor, labels: Tensor, usable: Tensor, class_weight: Tensor | None = None
-    ) -> Tensor:
-        """Average the cross-entropy over the usable conditions of labelled rows.
-
-        Args:
-            logits: (B, K, C).
-            labels: (B,) int64, -1 = none.
-            usable: (B, K) bool, True = something is present.
-            class_weight: (C,), factor on the cross-entropy of each class.
-
-        Returns:
-            Scalar, nats.
-        """
-        loss = F.cross_entropy(
-            logits.float().transpose(1, 2),
-            labels.clamp_min(0).unsqueeze(1).expand(-1, logits.shape[1]),
-            weight=class_weight,
-            label_smoothing=self.label_smoothing,
-            reduction="none",
-        )  # (B, K)
-        return masked_mean(loss, usable & (labels >= 0).unsqueeze(1))

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from cmarr_lightning.errors import InputError
 from cmarr_lightning.metrics import ConditionMetrics
 from cmarr_lightning.modalities import all_conditions, condition_name, condition_table
 from cmarr_lightning.nn.scaling import FeatureScaler
+from cmarr_lightning.tasks.schedules import warmup_cosine
 
 __all__ = ["AVAILABLE", "EmotionTask"]
 
@@ -49,6 +51,8 @@ class EmotionTask(LightningModule):
 
     monitor = "val/uar_missing_mean"
     mode = "max"
+    average_decay = 0.99
+    """Decay of the averaged weights (`ema.decay`) that the recipe of the method asks for; 0 = no averaging."""
 
     def __init__(
         self,
@@ -90,6 +94,10 @@ class EmotionTask(LightningModule):
         """Return (B, K, M) bool: what is present under every condition, given what is on disk."""
         return self.condition_table.unsqueeze(0) & batch.observed.unsqueeze(1)
 
+    def begins_anew(self, epoch: int) -> bool:
+        """Tell whether this epoch starts from other weights than the last one left: no average goes across that."""
+        return False
+
     # -- set-up ---------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
@@ -115,8 +123,13 @@ class EmotionTask(LightningModule):
         weight = counts.pow(-self.balance_classes)
         self.class_weight.copy_(weight * counts.sum() / (weight * counts).sum())
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Record which rows were trained on."""
+        if data := getattr(self.trainer, "datamodule", None):
+            checkpoint["trained_on"] = data.identity
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint made for other modalities, dims, classes or another network, by name."""
+        """Refuse a checkpoint made for other modalities, dims, classes, rows or another network, by name."""
         stored = checkpoint["hyper_parameters"]
         for key in _SIGNATURE:
             mine = getattr(self, key)
@@ -134,6 +147,23 @@ class EmotionTask(LightningModule):
                 f"{ours.get(differing[0])} in {type(self).__name__} as configured",
                 remedy="use the model settings of the run, which its config.yaml holds",
             )
+        self._refuse_other_rows(checkpoint.get("trained_on", {}))
+
+    def _refuse_other_rows(self, trained_on: dict[str, Any]) -> None:
+        """Training goes on with the same rows, and a corpus is scored on the fold that was held out of it."""
+        data = getattr(self._trainer, "datamodule", None)
+        if data is None or self.trainer.state.fn == TrainerFn.PREDICTING:
+            return
+        ours = data.identity
+        same_corpus = trained_on.get("data_checksum") == ours["data_checksum"]
+        if self.trainer.state.fn != TrainerFn.FITTING and not same_corpus:
+            return
+        for key, mine in ours.items():
+            if trained_on.get(key) != mine:
+                raise InputError(
+                    f"checkpoint trained on {key} = {trained_on.get(key)}, but the data have {key} = {mine}",
+                    remedy="give the data and the fold that the checkpoint was trained on, or train anew",
+                )
 
     def on_train_batch_start(self, batch: MultimodalBatch, batch_idx: int) -> None:
         """Seed dropout and sampling from (seed, epoch, batch, process).
@@ -146,11 +176,7 @@ class EmotionTask(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with warm-up and half-cosine decay per step."""
-        if math.isinf(self.trainer.estimated_stepping_batches):
-            raise InputError(
-                "training without an end: the learning rate falls until the last step",
-                remedy="set trainer.max_epochs or trainer.max_steps",
-            )
+        self.total_steps()
         matrices = [p for p in self.parameters() if p.requires_grad and p.ndim > 1]
         others = [p for p in self.parameters() if p.requires_grad and p.ndim <= 1]
         optimizer = torch.optim.AdamW(
@@ -159,17 +185,34 @@ class EmotionTask(LightningModule):
                 {"params": others, "weight_decay": 0.0},
             ],
             lr=self.learning_rate,
-            # One kernel for all parameters. Lightning refuses to clip the gradients of such a step in mixed precision.
-            fused=self.device.type in {"cpu", "cuda"} and not str(self.trainer.precision).endswith("-mixed"),
+            fused=self.fused(),
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.learning_rate_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def fused(self) -> bool:
+        """Tell whether one kernel may update all parameters.
+
+        Lightning refuses to clip the gradients of such a step in mixed precision.
+        """
+        return self.device.type in {"cpu", "cuda"} and not str(self.trainer.precision).endswith("-mixed")
+
+    def total_steps(self) -> int:
+        """Return the number of optimiser steps of the whole training, at least 1.
+
+        Raises:
+            InputError: Training has no end.
+        """
+        if math.isinf(self.trainer.estimated_stepping_batches):
+            raise InputError(
+                "training without an end: the learning rate falls until the last step",
+                remedy="set trainer.max_epochs or trainer.max_steps",
+            )
+        return max(1, int(self.trainer.estimated_stepping_batches))
+
     def learning_rate_factor(self, step: int) -> float:
         """Return the factor in [0, 1] on the learning rate at an optimiser step."""
-        total = max(1, int(self.trainer.estimated_stepping_batches))
-        warm = min(1.0, (step + 1) / (self.warmup_fraction * total + 1))
-        return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
+        return warmup_cosine(step, self.total_steps(), self.warmup_fraction)
 
     def progress(self) -> float:
         """Return the part of all optimiser steps that is done, in [0, 1]."""
@@ -226,14 +269,17 @@ class EmotionTask(LightningModule):
             return
         confusion, everything = self.confusions()
         if not confusion.any():
-            raise InputError(
-                f"{prefix}: no utterance has all of {', '.join(self.modalities)}, so that no row can be scored"
-                " under every condition",
-                remedy="leave out a modality with data.modalities",
-            )
+            raise self._nothing_complete(prefix)
         if everything.sum() > confusion[-1].sum():
             values |= available
         self.log_dict({f"{prefix}/{name}": value for name, value in values.items()})
+
+    def _nothing_complete(self, prefix: str) -> InputError:
+        return InputError(
+            f"{prefix}: no utterance has all of {', '.join(self.modalities)}, so that no row can be scored"
+            " under every condition",
+            remedy="leave out a modality with data.modalities",
+        )
 
     # -- prediction -----------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import DataLoader
 
 from cmarr_lightning.callbacks import AveragedWeights
+from cmarr_lightning.tasks.base import EmotionTask
 
 
 class Climber(LightningModule):
@@ -26,10 +27,10 @@ class Climber(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=1.0)
 
 
-def _fit(folder, decay):
-    model = Climber()
+def _fit(folder, decay, model=None, epochs=1):
+    model = model or Climber()
     trainer = Trainer(
-        max_epochs=1,
+        max_epochs=epochs,
         accelerator="cpu",
         logger=False,
         enable_checkpointing=False,
@@ -60,3 +61,34 @@ def test_buffers_are_copied_not_averaged(tmp_path):
 def test_a_decay_outside_its_range_is_refused(decay):
     with pytest.raises(ValueError, match="not in"):
         AveragedWeights(decay)
+
+
+class Restarting(Climber, EmotionTask):
+    """A method of two stages: its weight starts from 100 at the second epoch."""
+
+    average_decay = 0.5
+
+    def __init__(self):
+        super(EmotionTask, self).__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.register_buffer("scale", torch.zeros(1))
+
+    def begins_anew(self, epoch):
+        return epoch == 1
+
+    def on_train_epoch_start(self):
+        if self.begins_anew(self.current_epoch):
+            self.weight.data.fill_(100.0)
+
+    def on_train_batch_start(self, batch, batch_idx):
+        pass
+
+
+def test_no_average_goes_across_a_new_start(tmp_path):
+    # 101 is copied; then 101.5, 102.25, 103.125
+    assert _fit(tmp_path, 0.5, Restarting(), epochs=2).weight.item() == pytest.approx(103.125)
+
+
+def test_the_method_says_how_much_is_averaged_unless_it_is_given(tmp_path):
+    assert _fit(tmp_path, None, Restarting()).weight.item() == pytest.approx(3.125)
+    assert _fit(tmp_path, 0.0, Restarting()).weight.item() == 4.0
