@@ -47,6 +47,12 @@ def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def other_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another synthetic corpus like `tiny_store`: a network may be scored on any fold of it. To be read only."""
+    return synthesize(tmp_path_factory.mktemp("stores") / "other", "tiny", seed=1).path
+
+
+@pytest.fixture(scope="session")
 def gappy_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """123 utterances, 31 of them in the first session; many lack a modality on disk. To be read only."""
     random = np.random.default_rng(1)

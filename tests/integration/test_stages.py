@@ -105,10 +105,10 @@ def test_stages_name_a_checkpoint_alone(cmarr: Callable[..., int], trained_run: 
 
 
 def test_options_of_a_later_stage_override_the_runs_configuration(
-    cmarr: Callable[..., int], trained_run: Path, tmp_path: Path
+    cmarr: Callable[..., int], trained_run: Path, other_store: Path, tmp_path: Path
 ):
-    (tmp_path / "fold.yaml").write_text("data:\n  init_args:\n    fold: 1\n", encoding="utf-8")
-    assert cmarr("test", "--run", "run", "-c", "fold.yaml") == 0
+    (tmp_path / "other.yaml").write_text(f"data:\n  init_args:\n    store: {other_store}\n    fold: 1\n", "utf-8")
+    assert cmarr("test", "--run", "run", "-c", "other.yaml") == 0
     assert json.loads((trained_run / "test" / "about.json").read_text())["fold"] == 1
 
 

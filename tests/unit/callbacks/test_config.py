@@ -29,8 +29,8 @@ def test_a_development_run_does_not_take_the_folder(cmarr: Command, config: Path
     assert cmarr(*fit, "--trainer.max_epochs", "1") == 0
 
 
-def test_scoring_does_not_touch_the_configuration(cmarr: Command, trained_run: Path):
+def test_scoring_does_not_touch_the_configuration(cmarr: Command, trained_run: Path, other_store: Path):
     before = (trained_run / "config.yaml").stat()
-    assert cmarr("validate", "--run", "run", "--data.fold", "1") == 0
+    assert cmarr("validate", "--run", "run", "--data.store", other_store, "--data.fold", "1") == 0
     after = (trained_run / "config.yaml").stat()
     assert (before.st_mtime_ns, before.st_ino) == (after.st_mtime_ns, after.st_ino)

@@ -15,11 +15,13 @@ def test_training_writes_and_prints_no_scores(trained_run: Path):
     assert not (trained_run / "test").exists()
 
 
-def test_a_second_evaluation_replaces_the_first(cmarr: Command, trained_run: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_second_evaluation_replaces_the_first(
+    cmarr: Command, trained_run: Path, other_store: Path, capsys: pytest.CaptureFixture[str]
+):
     folder = trained_run / "test"
     kept = []
     for fold in (0, 2):
-        assert cmarr("test", "--run", "run", "--data.fold", fold) == 0
+        assert cmarr("test", "--run", "run", "--data.store", other_store, "--data.fold", fold) == 0
         assert f"fold {fold}" in capsys.readouterr().out
         assert json.loads((folder / "about.json").read_text())["fold"] == fold
         kept.append({path.name: path.read_bytes() for path in folder.iterdir()})
