@@ -17,6 +17,7 @@ from cmarr_lightning.errors import InputError
 from cmarr_lightning.metrics import ConditionMetrics
 from cmarr_lightning.modalities import all_conditions, condition_name, condition_table
 from cmarr_lightning.nn.scaling import FeatureScaler
+from cmarr_lightning.tasks.recipes import decay_matrices
 from cmarr_lightning.tasks.schedules import warmup_cosine
 
 __all__ = ["AVAILABLE", "EmotionTask"]
@@ -177,16 +178,8 @@ class EmotionTask(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with warm-up and half-cosine decay per step."""
         self.total_steps()
-        matrices = [p for p in self.parameters() if p.requires_grad and p.ndim > 1]
-        others = [p for p in self.parameters() if p.requires_grad and p.ndim <= 1]
-        optimizer = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": self.weight_decay},
-                {"params": others, "weight_decay": 0.0},
-            ],
-            lr=self.learning_rate,
-            fused=self.fused(),
-        )
+        groups = decay_matrices((p for p in self.parameters() if p.requires_grad), self.weight_decay)
+        optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, fused=self.fused())
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.learning_rate_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

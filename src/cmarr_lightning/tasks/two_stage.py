@@ -17,8 +17,7 @@ from cmarr_lightning.nn.scaling import FeatureScaler
 from cmarr_lightning.nn.utterance_encoders import EncoderName, Padding, choose_encoders
 from cmarr_lightning.tasks.base import EmotionTask
 from cmarr_lightning.tasks.epoch_means import EpochMeans
-from cmarr_lightning.tasks.recipes import RECIPES, RecipeName
-from cmarr_lightning.tasks.schedules import linear_decay, warmup_cosine
+from cmarr_lightning.tasks.recipes import RECIPES, RecipeName, StageSteps, published_stages, shared_stages
 
 __all__ = ["Terms", "TwoStageTask"]
 
@@ -279,36 +278,13 @@ class TwoStageTask(EmotionTask):
                 f"model.stage1_epochs is {self.stage1_epochs}, which leaves nothing of the training to stage 2",
                 remedy="set trainer.max_epochs to the epochs of both stages together",
             )
-        parts = (self.network.teacher, self.network.student)
+        parts, steps = (self.network.teacher, self.network.student), StageSteps(per_epoch, first, total)
         if self.recipe == "published":
-            epochs, later = self.stage1_epochs, -(-total // per_epoch) - self.stage1_epochs
-            optimizer: torch.optim.Optimizer = torch.optim.Adam(
-                [
-                    {"params": list(part.parameters()), "betas": betas}
-                    for part, betas in zip(parts, ((0.9, 0.999), (0.5, 0.999)), strict=True)
-                ],
-                lr=self.learning_rate,
-                fused=self.fused(),
-            )
-            factors = [
-                lambda step: linear_decay(step // per_epoch, epochs - epochs // 2, epochs // 2),
-                lambda step: linear_decay(max(0, step // per_epoch - epochs), later - later // 2, later // 2),
-            ]
+            optimizer, factors = published_stages(*parts, steps, self.learning_rate, fused=self.fused())
         else:
-            groups = [
-                {"params": chosen, "weight_decay": decay}
-                for part in parts
-                for chosen, decay in (
-                    ([p for p in part.parameters() if p.ndim > 1], self.weight_decay),
-                    ([p for p in part.parameters() if p.ndim <= 1], 0.0),
-                )
-            ]
-            optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, fused=self.fused())
-            of_teacher, of_student = (
-                lambda step: warmup_cosine(step, max(1, first), self.warmup_fraction),
-                lambda step: warmup_cosine(max(0, step - first), total - first, self.warmup_fraction),
+            optimizer, factors = shared_stages(
+                *parts, steps, self.learning_rate, self.weight_decay, self.warmup_fraction, fused=self.fused()
             )
-            factors = [of_teacher, of_teacher, of_student, of_student]
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
