@@ -99,7 +99,7 @@ def _load(kind: str, model: str) -> Any:
         raise InputError(
             "transformers is not installed", remedy="install the extra: pip install 'cmarr-lightning[extract]'"
         ) from error
-    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         return getattr(transformers, kind).from_pretrained(model, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
