@@ -26,6 +26,7 @@ class MultimodalBatch:
         labels: (B,) int64 class index, -1 = no label.
         rows: (B,) int64 row of the store's manifest.
         repeated: (B,) bool, True = filled in so that all processes get equally many rows; not to be scored.
+        clean: The features before noise was added to them, for a teacher; None where `features` are clean.
     """
 
     features: dict[str, Tensor]
@@ -35,6 +36,7 @@ class MultimodalBatch:
     labels: Tensor
     rows: Tensor
     repeated: Tensor
+    clean: dict[str, Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -11,13 +11,24 @@ import pandas as pd
 from torch import Tensor
 
 from cmarr_lightning.analysis.plots import plot_confusions
-from cmarr_lightning.analysis.tables import confusion_table, score_table
+from cmarr_lightning.analysis.tables import MISSING_MEAN, confusion_table, score_table
 from cmarr_lightning.files import replacing
 
-__all__ = ["ABOUT", "CONFUSION", "PREDICTIONS", "SCORES", "prediction_table", "title_of", "write_evaluation"]
+__all__ = [
+    "ABOUT",
+    "CONFUSION",
+    "NOISE",
+    "PREDICTIONS",
+    "SCORES",
+    "prediction_table",
+    "title_of",
+    "write_evaluation",
+    "write_noisy",
+]
 
 ABOUT = "about.json"
 CONFUSION = "confusion.csv"
+NOISE = "noise"
 PREDICTIONS = "predictions.parquet"
 SCORES = "scores.csv"
 
@@ -58,6 +69,35 @@ def write_evaluation(
             predictions.to_parquet(path, index=False)
     with replacing(folder / ABOUT) as path:
         path.write_text(json.dumps(dict(about), indent=2), encoding="utf-8")
+    return scores
+
+
+def write_noisy(
+    folder: Path, confusion: Mapping[str, Tensor], conditions: Sequence[str], class_names: Sequence[str]
+) -> pd.DataFrame:
+    """Write `noise/scores.csv` and `noise/confusion.csv`: every condition under every noise, `<condition>@<noise>`.
+
+    Args:
+        folder: That of the evaluation.
+        confusion: Per name of a noise (K, C, C) counts.
+        conditions: K names, the complete one last.
+        class_names: C names.
+
+    Returns:
+        The scores: condition, war, uar, f1, n.
+    """
+    names = {noise: [f"{name}@{noise}" for name in conditions] for noise in confusion}
+    tables = []
+    for noise, counts in confusion.items():
+        table = score_table(counts, names[noise], len(conditions) - 1)
+        table["condition"] = table["condition"].replace(MISSING_MEAN, f"{MISSING_MEAN}@{noise}")
+        tables.append(table)
+    scores = pd.concat(tables, ignore_index=True)
+    with replacing(folder / NOISE / SCORES) as path:
+        scores.to_csv(path, index=False, float_format="%.6f")
+    counted = [confusion_table(counts, names[noise], class_names) for noise, counts in confusion.items()]
+    with replacing(folder / NOISE / CONFUSION) as path:
+        pd.concat(counted, ignore_index=True).to_csv(path, index=False)
     return scores
 
 

@@ -14,7 +14,7 @@ Fixed beforehand, nothing is tuned, so that its test scores may be looked at:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 
 import numpy as np
@@ -23,27 +23,35 @@ import torch
 from torch import Tensor
 
 from cmarr_lightning.analysis.evaluation import prediction_table
+from cmarr_lightning.data.conditions import utterance_keys
 from cmarr_lightning.data.datamodule import FeatureDataModule
+from cmarr_lightning.data.noise import NoiseSource
 from cmarr_lightning.errors import InputError
 from cmarr_lightning.modalities import Condition, all_conditions, condition_name
-from cmarr_lightning.tasks.base import AVAILABLE
+from cmarr_lightning.tasks.scoring import AVAILABLE
 
-__all__ = ["PARAMETERS", "predict_conditions", "require_sklearn", "tabulate", "utterance_vectors"]
+__all__ = ["CLEAN", "PARAMETERS", "predict_conditions", "require_sklearn", "tabulate", "utterance_vectors"]
 
 PARAMETERS = {"kernel": "rbf", "C": 2.0, "gamma": "1 / number of blocks", "class_weight": "balanced"}
 """What is fixed, for the record of a run."""
 
+CLEAN = ""
+"""Name of the test without noise."""
+
 _CONSTANT = 1e-6
 
 
-def predict_conditions(data: FeatureDataModule) -> Iterator[tuple[Condition, np.ndarray]]:
+def predict_conditions(data: FeatureDataModule) -> Iterator[tuple[Condition, dict[str, np.ndarray]]]:
     """Train one machine per condition on the training rows of the fold and predict its test rows.
+
+    They are predicted as they are and with every noise of `data.test_noise`; training is always clean.
 
     Args:
         data: The data module of the fold.
 
     Yields:
-        Condition and (R,) int64 predicted class of each test row, -1 where the row lacks one of its modalities.
+        Condition and, by `CLEAN` and the names of the noises, (R,) int64 predicted class of each test row, -1 where
+        the row lacks a modality of the condition.
 
     Raises:
         InputError: scikit-learn is not installed, or a condition has training rows of one class only.
@@ -52,10 +60,11 @@ def predict_conditions(data: FeatureDataModule) -> Iterator[tuple[Condition, np.
     from sklearn.svm import SVC
 
     train, test = data.split.train, data.split.test
-    blocks = {m: utterance_vectors(data, m) for m in data.modalities}
+    sources = {CLEAN: None} | {noise.name: NoiseSource(noise, data.statistics) for noise in data.test_noise}
+    blocks = {name: {m: utterance_vectors(data, m, noise) for m in data.modalities} for name, noise in sources.items()}
     for condition in all_conditions(data.modalities):
-        joined = np.concatenate([blocks[m] / np.sqrt(blocks[m].shape[1]) for m in condition], axis=1)
-        has = ~np.isnan(joined).any(axis=1)
+        joined = {name: _join(vectors, condition) for name, vectors in blocks.items()}
+        has = ~np.isnan(joined[CLEAN]).any(axis=1)
         known, asked = train[has[train]], test[has[test]]
         if len(set(data.labels[known])) < 2:
             raise InputError(
@@ -63,11 +72,15 @@ def predict_conditions(data: FeatureDataModule) -> Iterator[tuple[Condition, np.
                 remedy="leave out a modality with data.modalities",
             )
         machine = SVC(C=PARAMETERS["C"], gamma=1 / len(condition), class_weight="balanced", cache_size=500)
-        machine.fit(joined[known], data.labels[known])
-        predicted = np.full(len(test), -1, dtype=np.int64)
-        if len(asked):
-            predicted[has[test]] = machine.predict(joined[asked])
+        machine.fit(joined[CLEAN][known], data.labels[known])
+        predicted = {name: np.full(len(test), -1, dtype=np.int64) for name in sources}
+        for name in sources if len(asked) else ():
+            predicted[name][has[test]] = machine.predict(joined[name][asked])
         yield condition, predicted
+
+
+def _join(vectors: Mapping[str, np.ndarray], condition: Condition) -> np.ndarray:
+    return np.concatenate([vectors[m] / np.sqrt(vectors[m].shape[1]) for m in condition], axis=1)
 
 
 def tabulate(data: FeatureDataModule, predicted: dict[Condition, np.ndarray]) -> tuple[list[str], Tensor, pd.DataFrame]:
@@ -101,18 +114,27 @@ def tabulate(data: FeatureDataModule, predicted: dict[Condition, np.ndarray]) ->
     return names, torch.from_numpy(confusion), predictions
 
 
-def utterance_vectors(data: FeatureDataModule, modality: str) -> np.ndarray:
+def utterance_vectors(data: FeatureDataModule, modality: str, noise: NoiseSource | None = None) -> np.ndarray:
     """Make one scaled vector per training and test utterance, as the head of this module says.
+
+    Args:
+        data: The data module of the fold.
+        modality: Name of the modality.
+        noise: What is added to the test utterances.
 
     Returns:
         (N, D) float64; NaN in the rows that lack the modality or belong to neither part.
     """
     s = data.statistics[modality]
     vectors = np.full((len(data.store), len(s.mean)), np.nan)
-    for row in np.concatenate([data.split.train, data.split.test]):
-        frames = data.store.get(row, modality).astype(np.float64)
+    keys = utterance_keys(data.store.manifest["utterance_id"])
+    for i, row in enumerate(np.concatenate([data.split.train, data.split.test])):
+        frames = data.store.get(row, modality).astype(np.float32)
+        if noise is not None and i >= len(data.split.train):
+            frames = noise.add(frames[None], np.array([len(frames)]), modality, keys[row : row + 1], epoch=0)[0]
         if len(frames):
-            vectors[row] = np.nan_to_num((np.clip(frames, s.low, s.high) - s.mean) / s.std).mean(axis=0)
+            clipped = np.clip(frames.astype(np.float64), s.low, s.high)
+            vectors[row] = np.nan_to_num((clipped - s.mean) / s.std).mean(axis=0)
     if data.store.kinds[modality] == "sequence":
         known = vectors[data.split.train]
         known = known[~np.isnan(known).any(axis=1)]

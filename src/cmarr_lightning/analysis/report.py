@@ -26,6 +26,7 @@ from cmarr_lightning.analysis.learning import curve_names, learning_curves, plot
 from cmarr_lightning.analysis.plots import plot_confusions
 from cmarr_lightning.analysis.reconstruction import protocol_reconstruction
 from cmarr_lightning.analysis.report_tables import ReportTable
+from cmarr_lightning.analysis.robustness import missing_masks, missing_rate_scores, noise_scores, plot_robustness
 from cmarr_lightning.analysis.runs import ProtocolResults, load_results, read_runs
 from cmarr_lightning.analysis.style import shown_conditions
 from cmarr_lightning.analysis.tables import MISSING_MEAN
@@ -36,6 +37,7 @@ __all__ = ["Section", "read_all", "write_report"]
 
 T = TypeVar("T")
 _FORMATS = ("html", "md", "tex")
+MASKS = "missing_masks.csv"
 _TEX = {
     "\\": r"\textbackslash{}",
     **{c: f"\\{c}" for c in "&%$#_{}"},
@@ -158,6 +160,7 @@ def _sections(comparison: Comparison, figures: Path) -> list[Section]:
     return [
         _scores(comparison, figures),
         _confusions(comparison, figures),
+        _robustness(comparison, figures),
         _reconstruction(comparison),
         _learning(comparison, figures),
         _calibration(comparison, figures),
@@ -191,6 +194,24 @@ def _confusions(comparison: Comparison, figures: Path) -> Section:
         caption += f" and {seeds} seeds." if seeds > 1 else "."
         figure = plot_confusions(counts, shown, results.class_names)
         section.pictures.append(_picture(figure, f"confusion-{number}-{_slug(label)}", caption, figures))
+    return section
+
+
+def _robustness(comparison: Comparison, figures: Path) -> Section:
+    section = Section("Robustness")
+    tested = any(results.noisy_confusion(results.runs[0]) for results in comparison.methods.values())
+    noise = _try_each(comparison, noise_scores, section) if tested else {}
+    missing = _try_each(comparison, missing_rate_scores, section)
+    if missing:
+        with replacing(figures.parent / MASKS) as path:
+            missing_masks(comparison.first).to_csv(path, index=False)
+        section.notes.append(f"What is missing at each rate: {MASKS}.")
+    if noise or missing:
+        section.tables.append(tables.robustness_table(comparison, noise, missing))
+        tests = [*(["the level of noise"] if noise else []), *(["a random missing rate"] if missing else [])]
+        caption = f"Pooled UAR on {comparison.title} against {' and against '.join(tests)}."
+        figure = plot_robustness(noise, missing, comparison.first.conditions[-1])
+        section.pictures.append(_picture(figure, "robustness", caption, figures))
     return section
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "mean_table",
     "method_table",
     "reconstruction_table",
+    "robustness_table",
     "score_table",
     "test_table",
 ]
@@ -129,6 +130,33 @@ def reconstruction_table(comparison: Comparison, measured: Mapping[str, pd.DataF
         f"deviation over {folds} fold{'s' if folds > 1 else ''} of one seed."
     )
     return ReportTable("reconstruction", caption, header, rows, names=len(header) - len(MEASURES))
+
+
+def robustness_table(
+    comparison: Comparison, noise: Mapping[str, pd.DataFrame], missing: Mapping[str, pd.DataFrame]
+) -> ReportTable:
+    """Write the pooled UAR with everything present under each noise, and at each random missing rate."""
+    complete = comparison.first.conditions[-1]
+    columns = {}
+    for method in comparison.methods:
+        values: dict[str, float] = {}
+        if method in noise:
+            table = noise[method]
+            table = table[(table["condition"] == complete) & (table["metric"] == "uar")]
+            values |= {f"{r['noise']}, level {r['level']:g}": r["value"] for r in table.to_dict("records")}
+        if method in missing:
+            table = missing[method][missing[method]["metric"] == "uar"]
+            values |= {f"missing rate {r['rate']:g}": r["value"] for r in table.to_dict("records")}
+        columns[method] = values
+    names = dict.fromkeys(name for values in columns.values() for name in values)
+    rows = [
+        [Cell(name), *(Cell(f"{100 * values[name]:.1f}" if name in values else "-") for values in columns.values())]
+        for name in sorted(names, key=lambda name: name.startswith("missing"))
+    ]
+    tests = [f"with noise in everything that is present ({complete})"] if noise else []
+    tests += ["with a random share of all modalities missing"] if missing else []
+    caption = f"Pooled UAR, % on {comparison.title} {', and '.join(tests)}."
+    return ReportTable("robustness", caption, ["test", *columns], rows)
 
 
 def method_table(comparison: Comparison) -> ReportTable:

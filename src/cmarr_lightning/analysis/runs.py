@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cmarr_lightning.analysis.evaluation import ABOUT, CONFUSION, PREDICTIONS, SCORES
+from cmarr_lightning.analysis.evaluation import ABOUT, CONFUSION, NOISE, PREDICTIONS, SCORES
 from cmarr_lightning.errors import InputError
 from cmarr_lightning.files import replacing
 from cmarr_lightning.modalities import condition_name
-from cmarr_lightning.tasks.base import AVAILABLE
+from cmarr_lightning.tasks.scoring import AVAILABLE
 
 __all__ = [
     "RESULT_COLUMNS",
@@ -157,7 +157,7 @@ class ProtocolResults:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """The scores of every run in tidy form: the columns `RESULT_COLUMNS`; value in [0, 1].
+        """The scores of every run in tidy form: the columns `RESULT_COLUMNS`; value in [0, 1]; noisy conditions too.
 
         Where one fold has incomplete utterances, the condition `available` stands there for every fold.
         """
@@ -204,13 +204,20 @@ class ProtocolResults:
             names |= dict.fromkeys(_read_csv(run.path / "test" / CONFUSION)["condition"])
         return list(names)
 
-    def _confusion(self, run: Run) -> np.ndarray:
-        table = _read_csv(run.path / "test" / CONFUSION)
+    def noisy_confusion(self, run: Run) -> dict[str, np.ndarray]:
+        """Read the test confusion counts (C, C) of a run under noise, by `<condition>@<noise>`; none without noise."""
+        path = run.path / "test" / NOISE / CONFUSION
+        return self._counts(path) if path.is_file() else {}
+
+    def _counts(self, path: Path) -> dict[str, np.ndarray]:
         size = len(self.class_names)
-        per_condition = {
+        return {
             str(name): part["count"].to_numpy(dtype=np.int64).reshape(size, size)
-            for name, part in table.groupby("condition", sort=False)
+            for name, part in _read_csv(path).groupby("condition", sort=False)
         }
+
+    def _confusion(self, run: Run) -> np.ndarray:
+        per_condition = self._counts(run.path / "test" / CONFUSION)
         per_condition.setdefault(AVAILABLE, per_condition[self.conditions[-1]])
         return np.stack([per_condition[name] for name in self.all_conditions])
 
@@ -238,7 +245,7 @@ def load_results(folder: str | Path) -> ProtocolResults:
 
 
 def read_scores(run: Path, stage: str) -> pd.DataFrame:
-    """Read the `score_table` of a run: condition, war, uar, f1, n.
+    """Read the scores in a part of a run's folder, e.g. `test`: condition, war, uar, f1, n.
 
     Raises:
         InputError: Not there, or not readable.
@@ -257,8 +264,9 @@ def _result_table(runs: Sequence[Run]) -> pd.DataFrame:
     parts = []
     for run in runs:
         for stage in _STAGES:
-            if (run.path / stage / SCORES).is_file():
-                scores = read_scores(run.path, stage).melt(["condition", "n"], list(_METRICS), var_name="metric")
+            tables = [read_scores(run.path, part) for part in _scored_parts(run.path, stage)]
+            if tables:
+                scores = pd.concat(tables).melt(["condition", "n"], list(_METRICS), var_name="metric")
                 common = {key: run.about[key] for key in ("method", "data", "synthetic", "fold", "seed")}
                 parts.append(scores.assign(run=run.name, stage=stage, **common))
     if not parts:
@@ -266,6 +274,11 @@ def _result_table(runs: Sequence[Run]) -> pd.DataFrame:
     if any((part["condition"] == AVAILABLE).any() for part in parts):
         parts = [_with_available(part, condition_name(runs[0].about["modalities"])) for part in parts]
     return pd.concat(parts, ignore_index=True)[RESULT_COLUMNS]
+
+
+def _scored_parts(run: Path, stage: str) -> list[str]:
+    """List the folders of a stage that hold scores: its own, and that of the noisy conditions."""
+    return [part for part in (stage, f"{stage}/{NOISE}") if (run / part / SCORES).is_file()]
 
 
 def _with_available(table: pd.DataFrame, complete: str) -> pd.DataFrame:

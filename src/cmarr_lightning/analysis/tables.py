@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cmarr_lightning.metrics import macro_f1, unweighted_average_recall, weighted_average_recall
 
-__all__ = ["MISSING_MEAN", "confusion_table", "print_scores", "score_table"]
+__all__ = ["MISSING_MEAN", "confusion_table", "print_noisy", "print_scores", "score_table"]
 
 MISSING_MEAN = "mean of incomplete"
 """Name of the row that averages the incomplete conditions."""
@@ -65,4 +65,21 @@ def print_scores(table: pd.DataFrame, title: str) -> Table:
             view.add_section()
         scores = (f"{100 * row[key]:.1f}" for key in ("war", "uar", "f1"))
         view.add_row(row["condition"], *scores, f"{int(row['n']):,}")
+    return view
+
+
+def print_noisy(table: pd.DataFrame, complete: str) -> Table:
+    """Lay out scores under noise for the terminal, in per cent: everything present, and the mean of incomplete.
+
+    Args:
+        table: Its conditions are called `<condition>@<noise>`.
+        complete: Name of the complete condition.
+    """
+    view = Table(title="under noise")
+    view.add_column("noise")
+    for head in (complete, MISSING_MEAN):
+        view.add_column(f"{head}: WAR / UAR %", justify="right")
+    scores = {row["condition"]: f"{100 * row['war']:.1f} / {100 * row['uar']:.1f}" for row in table.to_dict("records")}
+    for noise in dict.fromkeys(name.rpartition("@")[2] for name in scores):
+        view.add_row(noise, *(scores.get(f"{head}@{noise}", "") for head in (complete, MISSING_MEAN)))
     return view

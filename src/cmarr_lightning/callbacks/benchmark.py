@@ -154,7 +154,7 @@ def time_inference(task: EmotionTask, data: FeatureDataModule, gemm: GemmMeter, 
     with torch.inference_mode():
         for _ in range(passes + 1):
             before, utterances, start = gemm.measure(), 0, Clock.now()
-            for i, batch in enumerate(data.test_dataloader()):
+            for i, batch in enumerate(data.test_loaders()[0]):
                 task.predict_step(batch, i)
                 utterances += len(batch)
             wall, cpu = (seconds / utterances for seconds in Clock.now().since(start))

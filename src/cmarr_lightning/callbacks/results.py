@@ -11,10 +11,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from torch import Tensor
 
-from cmarr_lightning.analysis.evaluation import prediction_table, title_of, write_evaluation
-from cmarr_lightning.analysis.tables import print_scores
+from cmarr_lightning.analysis.evaluation import prediction_table, title_of, write_evaluation, write_noisy
+from cmarr_lightning.analysis.tables import print_noisy, print_scores
 from cmarr_lightning.batch import MultimodalBatch
-from cmarr_lightning.tasks.base import AVAILABLE, EmotionTask
+from cmarr_lightning.tasks.base import EmotionTask
+from cmarr_lightning.tasks.scoring import AVAILABLE
 
 __all__ = ["ResultsWriter", "about_stage"]
 
@@ -26,7 +27,8 @@ class ResultsWriter(Callback):
     (counts), `confusion.png` and `about.json` (what was scored: data, checksum, fold, synthetic or not). `test`
     also keeps what was predicted, row by row, so that two methods can be compared in pairs: `predictions.parquet`
     (utterance_id, session, speaker, condition, true, predicted, p_<class>) holds exactly the rows that the
-    confusion counts count.
+    confusion counts count. Where the data have `test_noise`, `test/noise` holds scores and counts of every condition
+    under every noise, `<condition>@<noise>`.
 
     During `fit` it does nothing: the validation scores are in the log. In several processes the counts are summed
     over all of them; the first one writes.
@@ -48,8 +50,12 @@ class ResultsWriter(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Tabulate the batch. Without a data module rows have no names."""
-        if isinstance(pl_module, EmotionTask) and getattr(trainer, "datamodule", None) is not None:
+        """Tabulate the batch if it is clean. Without a data module rows have no names."""
+        if (
+            not dataloader_idx
+            and isinstance(pl_module, EmotionTask)
+            and getattr(trainer, "datamodule", None) is not None
+        ):
             self._predictions.append(_tabulate(trainer, pl_module, batch, outputs))
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -64,7 +70,7 @@ class ResultsWriter(Callback):
     def _write(self, trainer: Trainer, task: LightningModule, stage: str) -> None:
         if not isinstance(task, EmotionTask):
             return
-        counts = task.confusions()
+        counts, noisy = task.confusions(), task.noisy_confusions()
         parts = _gather(trainer, self._predictions) if stage == "test" else []
         if not trainer.is_global_zero:
             return
@@ -89,6 +95,11 @@ class ResultsWriter(Callback):
         )
         console = Console()
         console.print(print_scores(scores, title_of(about)))
+        if noisy:
+            table = write_noisy(
+                folder, {name: c.cpu() for name, c in noisy.items()}, task.condition_names, task.class_names
+            )
+            console.print(print_noisy(table, task.condition_names[-1]))
         console.print(f"Scores and confusion matrices: {folder}", soft_wrap=True)
 
 

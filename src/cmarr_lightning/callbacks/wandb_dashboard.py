@@ -16,7 +16,8 @@ from cmarr_lightning.analysis.evaluation import title_of
 from cmarr_lightning.analysis.plots import plot_confusions
 from cmarr_lightning.analysis.tables import confusion_table
 from cmarr_lightning.callbacks.results import about_stage
-from cmarr_lightning.tasks.base import AVAILABLE, EmotionTask
+from cmarr_lightning.tasks.base import EmotionTask
+from cmarr_lightning.tasks.scoring import AVAILABLE
 
 __all__ = ["WandbDashboard"]
 

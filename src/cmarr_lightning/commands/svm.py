@@ -72,15 +72,15 @@ def _run_fold(path: Path, data: FeatureDataModule, about: dict[str, Any], consol
     """Train, test and write one fold; it is finished when its `about.json` is there."""
     from rich.progress import track
 
-    from cmarr_lightning.analysis.evaluation import ABOUT, write_evaluation
-    from cmarr_lightning.analysis.kernel_baseline import predict_conditions, tabulate
+    from cmarr_lightning.analysis.evaluation import ABOUT, write_evaluation, write_noisy
+    from cmarr_lightning.analysis.kernel_baseline import CLEAN, predict_conditions, tabulate
     from cmarr_lightning.analysis.runs import write_results
     from cmarr_lightning.files import replacing
     from cmarr_lightning.modalities import all_conditions
 
     total = len(all_conditions(data.modalities))
     predicted = dict(track(predict_conditions(data), path.name, total=total, console=console))
-    names, confusion, predictions = tabulate(data, predicted)
+    names, confusion, predictions = tabulate(data, {c: classes[CLEAN] for c, classes in predicted.items()})
     write_evaluation(
         path / "test",
         confusion,
@@ -90,6 +90,12 @@ def _run_fold(path: Path, data: FeatureDataModule, about: dict[str, Any], consol
         about={"stage": "test"} | about,
         predictions=predictions,
     )
+    noisy = {
+        noise.name: tabulate(data, {c: classes[noise.name] for c, classes in predicted.items()})[1][:total]
+        for noise in data.test_noise
+    }
+    if noisy:
+        write_noisy(path / "test", noisy, names[:total], data.class_names)
     with replacing(path / ABOUT) as temporary:
         temporary.write_text(json.dumps(about | {"finished": ["test"]}, indent=2), encoding="utf-8")
     write_results(path.parent)

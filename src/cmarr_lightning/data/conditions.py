@@ -1,14 +1,14 @@
-"""Seeded draw of the training condition of each utterance in each epoch."""
+"""Seeded draws of what each utterance lacks: a condition per epoch of training, a mask per missing rate."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import Literal, TypeAlias
 
 import numpy as np
 
-__all__ = ["ConditionDraw", "draw_conditions", "utterance_keys"]
+__all__ = ["ConditionDraw", "counter_hash", "draw_conditions", "draw_missing", "utterance_keys"]
 
 ConditionDraw: TypeAlias = Literal["all", "incomplete"]
 """Which non-empty subsets of the observed modalities are drawn: all, or only those that lack something."""
@@ -57,14 +57,44 @@ def draw_conditions(
     subsets = (np.uint64(1) << k) - np.uint64(1)
     if draw == "incomplete":
         subsets -= (k > 1).astype(np.uint64)
-    code = np.uint64(1) + _hash(keys, seed, epoch) % subsets
+    code = np.uint64(1) + counter_hash(keys, seed, epoch) % subsets
     rank = np.maximum(observed.cumsum(axis=1) - 1, 0).astype(np.uint64)
     drawn: np.ndarray = observed & ((code[:, None] >> rank) & np.uint64(1)).astype(bool)
     return drawn
 
 
-def _hash(keys: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    """Mix three counters into (B,) uniform uint64; each step is a bijection, so no two utterances collide."""
+def draw_missing(keys: np.ndarray, modalities: Sequence[str], rate: float, *, seed: int = 0) -> np.ndarray:
+    r"""Draw for each utterance which modalities a random missing rate leaves; one always stays.
+
+    One modality, drawn uniformly, stays; each other is missing with the probability
+
+    .. math:: p = \min\left(1, \frac{r M}{M - 1}\right)
+
+    so that a share r of all modalities is missing, at most (M - 1) / M of them, as in the protocol of GCNet. A pure
+    function of (seed, utterance, modality): what is missing at some rate is missing at every higher one.
+
+    Args:
+        keys: (B,) uint64 from `utterance_keys`.
+        modalities: The M names.
+        rate: r in [0, 1].
+        seed: Any integer.
+
+    Returns:
+        (B, M) bool, True = present, no row all False.
+    """
+    of_modality = [keys ^ key for key in utterance_keys(modalities)]
+    stays = np.stack([counter_hash(each, seed, 0) for each in of_modality], axis=1).argmin(axis=1)
+    uniform = np.stack([counter_hash(each, seed, 1) for each in of_modality], axis=1) / 2.0**64
+    present: np.ndarray = uniform >= rate * len(modalities) / max(1, len(modalities) - 1)
+    present[np.arange(len(keys)), stays] = True
+    return present
+
+
+def counter_hash(keys: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+    """Mix keys (B,) uint64, seed and epoch into (B,) uniform uint64.
+
+    Each step is a bijection, so no two utterances collide.
+    """
     of_seed = _splitmix64(np.array([seed & _WORD], dtype=np.uint64))
     of_epoch = _splitmix64(of_seed + np.uint64(epoch & _WORD))
     return _splitmix64(keys ^ of_epoch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from cmarr_lightning.data.columns import matching_rows, name_some, text_column
 from cmarr_lightning.data.conditions import ConditionDraw
 from cmarr_lightning.data.dataset import UtteranceDataset, padding_costs
 from cmarr_lightning.data.folds import Protocol, Split, audit_folds, choose_fold, make_folds, official_columns
+from cmarr_lightning.data.noise import Noise, NoiseSource, parse_noise, read_noise
 from cmarr_lightning.data.official_folds import audit_official_folds
 from cmarr_lightning.data.sampler import LengthBucketBatchSampler
 from cmarr_lightning.data.scaling import FeatureStatistics, compute_statistics
@@ -49,6 +51,9 @@ class FeatureDataModule(LightningDataModule):
         eval_batch_size: Utterances per batch and process in validation, test and prediction.
         draw: Conditions of training: `all` non-empty subsets of what an utterance has, or only `incomplete`
             ones.
+        noise: Noise in training, drawn anew for every utterance and epoch.
+        test_noise: Noises under which the test scores every condition once more: type and level from 0 to 1, e.g.
+            `gaussian-0.3`, and modalities where not all are hit, `impulse-0.5-audio+text`.
         clip_quantile: Share of the training values clipped at either end of each column, 0 <= q < 0.5.
         seed: Seed of the order of training and of the conditions, >= 0. The folds do not depend on it.
         num_workers: Loader processes; reading takes so little time that 0 is right for most.
@@ -76,6 +81,8 @@ class FeatureDataModule(LightningDataModule):
         batch_size: int = 128,
         eval_batch_size: int = 128,
         draw: ConditionDraw = "all",
+        noise: Noise | dict[str, Any] | None = None,
+        test_noise: list[str] | None = None,
         clip_quantile: float = 0.005,
         seed: int = 0,
         num_workers: int = 0,
@@ -91,6 +98,8 @@ class FeatureDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.draw: ConditionDraw = draw
+        self.noise = read_noise(noise)
+        self.test_noise = [parse_noise(name) for name in test_noise or ()]
         self.clip_quantile = clip_quantile
         self.seed = seed
         self.num_workers = num_workers
@@ -214,7 +223,7 @@ class FeatureDataModule(LightningDataModule):
             _ = self.predict_rows
             return
         _ = self.split
-        if stage == "fit":
+        if stage == "fit" or (stage == "test" and self.test_noise):
             _ = self.statistics
 
     def train_dataloader(self) -> DataLoader[MultimodalBatch]:
@@ -224,21 +233,29 @@ class FeatureDataModule(LightningDataModule):
                 "trainer.overfit_batches replaces the sampler that forms the batches",
                 remedy="use trainer.limit_train_batches",
             )
-        return self._loader(self.split.train, training=True)
+        noise = None if self.noise is None else NoiseSource(self.noise, self.statistics, self.seed)
+        return self._loader(self.split.train, training=True, noise=noise)
 
     def val_dataloader(self) -> DataLoader[MultimodalBatch]:
         """Batches of the validation rows."""
         return self._loader(self.split.val, training=False)
 
-    def test_dataloader(self) -> DataLoader[MultimodalBatch]:
-        """Batches of the test rows."""
-        return self._loader(self.split.test, training=False)
+    def test_dataloader(self) -> DataLoader[MultimodalBatch] | list[DataLoader[MultimodalBatch]]:
+        """Batches of the test rows; with `test_noise` all of `test_loaders`."""
+        return self.test_loaders() if self.test_noise else self.test_loaders()[0]
+
+    def test_loaders(self) -> list[DataLoader[MultimodalBatch]]:
+        """Batches of the test rows as they are, then with each of `test_noise`, the same for every seed."""
+        sources = [NoiseSource(noise, self.statistics) for noise in self.test_noise]
+        return [self._loader(self.split.test, training=False, noise=noise) for noise in (None, *sources)]
 
     def predict_dataloader(self) -> DataLoader[MultimodalBatch]:
         """Batches of all rows that `where` lets pass."""
         return self._loader(self.predict_rows, training=False)
 
-    def _loader(self, rows: np.ndarray, *, training: bool) -> DataLoader[MultimodalBatch]:
+    def _loader(
+        self, rows: np.ndarray, *, training: bool, noise: NoiseSource | None = None
+    ) -> DataLoader[MultimodalBatch]:
         trainer = self.trainer
         sampler = LengthBucketBatchSampler(
             rows,
@@ -250,7 +267,12 @@ class FeatureDataModule(LightningDataModule):
             rank=0 if trainer is None else trainer.global_rank,
         )
         dataset = UtteranceDataset(
-            self.store, self.modalities, self.labels, draw=self.draw if training else None, seed=self.seed
+            self.store,
+            self.modalities,
+            self.labels,
+            draw=self.draw if training else None,
+            seed=self.seed,
+            noise=noise,
         )
         return DataLoader(
             dataset,
@@ -272,6 +294,11 @@ class FeatureDataModule(LightningDataModule):
                 f"modalities {self.modalities}: at least two different ones are needed",
                 remedy=f"name two or more of {', '.join(known)}",
             )
+        for noise in [*([self.noise] if self.noise else []), *self.test_noise]:
+            noise.check_modalities(self.modalities)
+        names = [noise.name for noise in self.test_noise]
+        if len(set(names)) < len(names):
+            raise InputError(f"`test_noise` names a noise twice: {', '.join(names)}", remedy="name each noise once")
         limits: tuple[tuple[str, float, bool, str], ...] = (
             (
                 "batch_size",

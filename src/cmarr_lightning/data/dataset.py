@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from cmarr_lightning.batch import MultimodalBatch
 from cmarr_lightning.data.conditions import ConditionDraw, draw_conditions, utterance_keys
+from cmarr_lightning.data.noise import NoiseSource
 from cmarr_lightning.data.sampler import BatchRequest
 from cmarr_lightning.data.store import FeatureStore
 
@@ -33,6 +34,7 @@ class UtteranceDataset(Dataset[MultimodalBatch]):
         draw: Which conditions are drawn in training; None: none, every observed modality is present
             (evaluation).
         seed: Seed of the conditions.
+        noise: What is added to the features.
     """
 
     def __init__(
@@ -43,12 +45,14 @@ class UtteranceDataset(Dataset[MultimodalBatch]):
         *,
         draw: ConditionDraw | None = None,
         seed: int = 0,
+        noise: NoiseSource | None = None,
     ) -> None:
         self.store = store
         self.modalities = tuple(modalities)
         self.labels = labels
         self.draw = draw
         self.seed = seed
+        self.noise = noise
         self._keys = utterance_keys(store.manifest["utterance_id"])
         self._bytes_read = 0
 
@@ -59,6 +63,13 @@ class UtteranceDataset(Dataset[MultimodalBatch]):
         """Read the B utterances of a request."""
         rows = request.rows
         gathered = {m: _gather(self.store.values(m), self.store.offsets(m), rows) for m in self.modalities}
+        clean = {m: torch.from_numpy(block) for m, (block, _, _) in gathered.items()}
+        noisy = None
+        if self.noise is not None:
+            noisy = {
+                m: torch.from_numpy(self.noise.add(block, lengths, m, self._keys[rows], request.epoch))
+                for m, (block, _, lengths) in gathered.items()
+            }
         self._count(sum(features.nbytes for features, _, _ in gathered.values()))
         observed = np.stack([lengths > 0 for _, _, lengths in gathered.values()], axis=1)
         drawn = observed
@@ -66,13 +77,14 @@ class UtteranceDataset(Dataset[MultimodalBatch]):
             keys = self._keys[rows]
             drawn = draw_conditions(observed, keys, seed=self.seed, epoch=request.epoch, draw=self.draw)
         return MultimodalBatch(
-            features={m: features for m, (features, _, _) in gathered.items()},
+            features=clean if noisy is None else noisy,
             padding_mask={m: padding_mask for m, (_, padding_mask, _) in gathered.items()},
             observed=torch.from_numpy(observed),
             drawn=torch.from_numpy(drawn.copy()),
             labels=torch.from_numpy(self.labels[rows]),
             rows=torch.from_numpy(rows.copy()),
             repeated=torch.from_numpy(request.repeated.copy()),
+            clean=None if noisy is None else clean,
         )
 
     def _count(self, num_bytes: int) -> None:
@@ -102,7 +114,7 @@ def padding_costs(store: FeatureStore, modalities: Sequence[str]) -> np.ndarray:
     return costs
 
 
-def _gather(values: np.ndarray, offsets: np.ndarray, rows: np.ndarray) -> tuple[Tensor, Tensor, np.ndarray]:
+def _gather(values: np.ndarray, offsets: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, Tensor, np.ndarray]:
     """Copy the frames (F, D) of B utterances into one padded block.
 
     Returns:
@@ -122,4 +134,4 @@ def _gather(values: np.ndarray, offsets: np.ndarray, rows: np.ndarray) -> tuple[
     if padding.any():
         block[padding] = 0
     padding[:, 0] = False
-    return torch.from_numpy(block), torch.from_numpy(padding), lengths
+    return block, torch.from_numpy(padding), lengths

@@ -1,43 +1,32 @@
-"""What every method shares: scoring under all conditions, scaling, optimiser, compatibility of checkpoints."""
+"""What every method shares: scaling, optimiser, compatibility of checkpoints, and the scores of `ScoredModule`."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from cmarr_lightning.batch import MultimodalBatch
 from cmarr_lightning.errors import InputError
-from cmarr_lightning.metrics import ConditionMetrics
-from cmarr_lightning.modalities import all_conditions, condition_name, condition_table
 from cmarr_lightning.nn.scaling import FeatureScaler
 from cmarr_lightning.tasks.recipes import decay_matrices
 from cmarr_lightning.tasks.schedules import warmup_cosine
+from cmarr_lightning.tasks.scoring import ScoredModule
 
-__all__ = ["AVAILABLE", "EmotionTask"]
-
-AVAILABLE = "available"
-"""Name of the condition in which each utterance has whatever it has on disk."""
+__all__ = ["EmotionTask"]
 
 _SIGNATURE = ("modalities", "feature_dims", "class_names")
 
 
-class EmotionTask(LightningModule):
-    """Base of all methods: a subclass gives `network_logits` and `training_step`.
+class EmotionTask(ScoredModule):
+    """Base of all methods: a subclass gives `network_logits`, `scalers` and `training_step`.
 
-    Evaluation scores every utterance under **every** condition in one pass. Utterances that lack a modality on
-    disk cannot be scored under all of them; so that all conditions are scored on the same rows, they count only
-    in the extra condition `available`.
-
-    Logged in evaluation (`val/` or `test/`): `war/<condition>`, `uar/<condition>`, `f1/<condition>` and
-    `war_missing_mean`, `uar_missing_mean`, `f1_missing_mean`: the means over the incomplete conditions. Models are
-    selected by `val/uar_missing_mean`.
+    Models are selected by `val/uar_missing_mean`; what is logged in evaluation says `ScoredModule`.
 
     Args:
         modalities: M names in the order of the data; linked from the data module by the command line.
@@ -65,35 +54,20 @@ class EmotionTask(LightningModule):
         warmup_fraction: float,
         balance_classes: float,
     ) -> None:
-        super().__init__()
-        self.modalities = list(modalities)
+        super().__init__(modalities, class_names)
         self.feature_dims = {m: feature_dims[m] for m in modalities}
-        self.class_names = list(class_names)
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.warmup_fraction = warmup_fraction
         self.balance_classes = balance_classes
-        self.conditions = all_conditions(modalities)
-        self.scored = ConditionMetrics(self.conditions, len(class_names))
-        self.scored_available = ConditionMetrics([(AVAILABLE,)], len(class_names))
-        self.register_buffer("condition_table", condition_table(modalities), persistent=False)
         self.register_buffer("class_weight", torch.ones(len(class_names)))
         self._seed = 0
 
-    condition_table: Tensor
     class_weight: Tensor
-
-    def network_logits(self, batch: MultimodalBatch, present: Tensor) -> Tensor:
-        """Return logits (B, K, C) of a batch under present (B, K, M) bool. Reads nothing that is not present."""
-        raise NotImplementedError(f"{type(self).__name__} must define network_logits")
 
     def scalers(self) -> dict[str, FeatureScaler]:
         """Return the modules that scale the features, by modality name."""
         raise NotImplementedError(f"{type(self).__name__} must define scalers")
-
-    def present(self, batch: MultimodalBatch) -> Tensor:
-        """Return (B, K, M) bool: what is present under every condition, given what is on disk."""
-        return self.condition_table.unsqueeze(0) & batch.observed.unsqueeze(1)
 
     def begins_anew(self, epoch: int) -> bool:
         """Tell whether this epoch starts from other weights than the last one left: no average goes across that."""
@@ -103,6 +77,7 @@ class EmotionTask(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Take over what must come from the training rows; refuse precisions in which a flow has no inverse."""
+        super().setup(stage)
         if str(self.trainer.precision) in {"bf16-true", "16-true", "transformer-engine"}:
             raise InputError(
                 f"trainer.precision={self.trainer.precision}: a flow is not invertible in half precision",
@@ -210,93 +185,3 @@ class EmotionTask(LightningModule):
     def progress(self) -> float:
         """Return the part of all optimiser steps that is done, in [0, 1]."""
         return min(1.0, self.trainer.global_step / max(1, int(self.trainer.estimated_stepping_batches)))
-
-    # -- evaluation -----------------------------------------------------------------------------------------
-
-    def validation_step(self, batch: MultimodalBatch, batch_idx: int) -> None:
-        """Score a batch under every condition."""
-        self._score(batch)
-
-    def test_step(self, batch: MultimodalBatch, batch_idx: int) -> dict[str, Tensor]:
-        """Score a batch under every condition; return what `predict_step` does."""
-        return self._prediction(batch, self._score(batch))
-
-    def on_validation_epoch_start(self) -> None:
-        """Forget the counts of the epoch before."""
-        self._reset_scores()
-
-    def on_test_epoch_start(self) -> None:
-        """Forget the counts of the run before."""
-        self._reset_scores()
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the scores of the whole validation set."""
-        self._log_scores("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Log the scores of the whole test set."""
-        self._log_scores("test")
-
-    def _score(self, batch: MultimodalBatch) -> Tensor:
-        logits = self.network_logits(batch, self.present(batch))
-        labels = batch.labels.masked_fill(batch.repeated, -1)
-        complete = batch.observed.all(dim=1)
-        self.scored.update(logits, labels.masked_fill(~complete, -1))
-        self.scored_available.update(logits[:, -1:], labels)
-        return logits
-
-    def confusions(self) -> tuple[Tensor, Tensor]:
-        """Return the counts of all processes: (K, C, C) of the conditions and (1, C, C) of `available`."""
-        mine = (self.scored.confusion, self.scored_available.confusion)
-        total, available = (self.trainer.strategy.reduce(counts.clone(), reduce_op="sum") for counts in mine)
-        return torch.as_tensor(total), torch.as_tensor(available)
-
-    def _reset_scores(self) -> None:
-        self.scored.reset()
-        self.scored_available.reset()
-
-    def _log_scores(self, prefix: Literal["val", "test"]) -> None:
-        values = self.scored.compute()
-        available = self.scored_available.compute()
-        if self.trainer.sanity_checking:
-            return
-        confusion, everything = self.confusions()
-        if not confusion.any():
-            raise self._nothing_complete(prefix)
-        if everything.sum() > confusion[-1].sum():
-            values |= available
-        self.log_dict({f"{prefix}/{name}": value for name, value in values.items()})
-
-    def _nothing_complete(self, prefix: str) -> InputError:
-        return InputError(
-            f"{prefix}: no utterance has all of {', '.join(self.modalities)}, so that no row can be scored"
-            " under every condition",
-            remedy="leave out a modality with data.modalities",
-        )
-
-    # -- prediction -----------------------------------------------------------------------------------------
-
-    def predict_step(self, batch: MultimodalBatch, batch_idx: int) -> dict[str, Tensor]:
-        """Return class probabilities under every condition.
-
-        Returns:
-            `rows` (B,), `repeated` (B,) bool, `observed` (B, M) bool, `usable` (B, K) bool: every modality of the
-            condition is on disk, `probabilities` (B, K, C). Under the complete condition, the last one, an
-            utterance is scored with whatever it has.
-        """
-        return self._prediction(batch, self.network_logits(batch, self.present(batch)))
-
-    def _prediction(self, batch: MultimodalBatch, logits: Tensor) -> dict[str, Tensor]:
-        absent = self.condition_table.unsqueeze(0) & ~batch.observed.unsqueeze(1)
-        return {
-            "rows": batch.rows,
-            "repeated": batch.repeated,
-            "observed": batch.observed,
-            "usable": ~absent.any(dim=-1),
-            "probabilities": logits.float().softmax(dim=-1),
-        }
-
-    @property
-    def condition_names(self) -> list[str]:
-        """Names of the K conditions, the complete one last."""
-        return [condition_name(condition) for condition in self.conditions]

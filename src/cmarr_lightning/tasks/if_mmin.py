@@ -59,14 +59,16 @@ class IFMMINTask(TwoStageTask):
         discrepancy = pairwise_discrepancy(output.invariant, batch.observed)
         return super().teacher_terms(output, batch) | {"cmd": (1.0, discrepancy)}
 
-    def student_terms(self, features: dict[str, Tensor], batch: MultimodalBatch, present: Tensor) -> Terms:
+    def student_terms(
+        self, features: dict[str, Tensor], clean: dict[str, Tensor], batch: MultimodalBatch, present: Tensor
+    ) -> Terms:
         """Return the loss of stage 2."""
         output: IFMMINOutput = self.network.student(features, batch.padding_mask, present)
         observed = batch.observed.unsqueeze(1)
         with torch.no_grad():
             teacher = self.network.teacher
             asked = torch.cat([observed, observed & ~present], dim=1)
-            taught = teacher.encoders(features, batch.padding_mask, asked)
+            taught = teacher.encoders(clean, batch.padding_mask, asked)
             invariant, target = teacher.invariant(taught[:, :1]), taught[:, 1:]
         known = self.known(batch, present)
         return {

@@ -43,12 +43,14 @@ class MMINTask(TwoStageTask):
         self.weight_cycle = weight_cycle
         self.network = MMINNetwork(self.feature_dims, len(self.class_names), **self.encoder_options)
 
-    def student_terms(self, features: dict[str, Tensor], batch: MultimodalBatch, present: Tensor) -> Terms:
+    def student_terms(
+        self, features: dict[str, Tensor], clean: dict[str, Tensor], batch: MultimodalBatch, present: Tensor
+    ) -> Terms:
         """Return the loss of stage 2."""
         output: MMINOutput = self.network.student(features, batch.padding_mask, present)
         with torch.no_grad():
             complement = batch.observed.unsqueeze(1) & ~present
-            target = self.network.teacher.encoders(features, batch.padding_mask, complement)
+            target = self.network.teacher.encoders(clean, batch.padding_mask, complement)
         known = self.known(batch, present)
         every = present.any(dim=-1, keepdim=True).expand_as(present)
         return {

@@ -56,13 +56,15 @@ class NMERTask(TwoStageTask):
         discrepancy = pairwise_discrepancy(output.invariant, batch.observed)
         return super().teacher_terms(output, batch) | {"cmd": (1.0, discrepancy)}
 
-    def student_terms(self, features: dict[str, Tensor], batch: MultimodalBatch, present: Tensor) -> Terms:
+    def student_terms(
+        self, features: dict[str, Tensor], clean: dict[str, Tensor], batch: MultimodalBatch, present: Tensor
+    ) -> Terms:
         """Return the loss of stage 2."""
         output: NMEROutput = self.network.student(features, batch.padding_mask, present)
         with torch.no_grad():
             teacher, complete = self.network.teacher, batch.observed.unsqueeze(1)
-            target = teacher.specific(features, batch.padding_mask, complete)
-            invariant = teacher.invariant(teacher.common(features, batch.padding_mask, complete))
+            target = teacher.specific(clean, batch.padding_mask, complete)
+            invariant = teacher.invariant(teacher.common(clean, batch.padding_mask, complete))
         known, usable = self.known(batch, present), present.any(dim=-1)
         posterior = output.posterior
         return {

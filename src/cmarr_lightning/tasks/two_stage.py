@@ -28,10 +28,10 @@ Terms: TypeAlias = dict[str, tuple[float, Tensor]]
 class TwoStageTask(EmotionTask):
     """Base of the peers: a subclass gives the network and the losses of stage 2.
 
-    Stage 1 trains the teacher on everything that an utterance has. Its epoch of the highest UAR on the complete
-    validation rows teaches; without validation the last one. Stage 2 starts from its encoders, with the teacher frozen,
-    and is all that is tested and kept: during stage 1 `val/uar_missing_mean` is logged as NaN, which any epoch of
-    stage 2 surpasses.
+    Stage 1 trains the teacher on everything that an utterance has, without noise. Its epoch of the highest UAR on the
+    complete validation rows teaches; without validation the last one. Stage 2 starts from its encoders, with the
+    teacher frozen, and is all that is tested and kept: during stage 1 `val/uar_missing_mean` is logged as NaN, which
+    any epoch of stage 2 surpasses.
 
     Logged per training epoch: `train/loss` and its terms `train/loss_<term>` (unweighted); in validation of stage 1
     `val/stage1_war` and `val/stage1_uar`, both on complete data. For the rest see `EmotionTask`.
@@ -129,8 +129,17 @@ class TwoStageTask(EmotionTask):
     # -- what a method gives --------------------------------------------------------------------------------
 
     @abstractmethod
-    def student_terms(self, features: dict[str, Tensor], batch: MultimodalBatch, present: Tensor) -> Terms:
-        """Return the loss of stage 2 on scaled features under present (B, K, M) bool."""
+    def student_terms(
+        self, features: dict[str, Tensor], clean: dict[str, Tensor], batch: MultimodalBatch, present: Tensor
+    ) -> Terms:
+        """Return the loss of stage 2 under present (B, K, M) bool.
+
+        Args:
+            features: Scaled, with noise if the data have any.
+            clean: The same without noise, which the teacher reads.
+            batch: Where they come from.
+            present: What the student may read.
+        """
 
     def teacher_terms(self, output: CompleteOutput, batch: MultimodalBatch) -> Terms:
         """Return the loss of stage 1."""
@@ -149,11 +158,12 @@ class TwoStageTask(EmotionTask):
 
     def training_step(self, batch: MultimodalBatch, batch_idx: int) -> Tensor:
         """Minimise the loss of the stage."""
-        features = self.network.scale(batch.features, batch.padding_mask)
+        clean = self.network.scale(batch.clean or batch.features, batch.padding_mask)
         if self.stage == 1:
-            terms = self.teacher_terms(self.network.teacher(features, batch.padding_mask, batch.observed), batch)
+            terms = self.teacher_terms(self.network.teacher(clean, batch.padding_mask, batch.observed), batch)
         else:
-            terms = self.student_terms(features, batch, self.training_conditions(batch))
+            noisy = clean if batch.clean is None else self.network.scale(batch.features, batch.padding_mask)
+            terms = self.student_terms(noisy, clean, batch, self.training_conditions(batch))
         loss = torch.stack([weight * value for weight, value in terms.values()]).sum()
         self._means.add({"loss": loss} | {f"loss_{name}": value for name, (_, value) in terms.items()}, len(batch))
         return loss

@@ -9,7 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cmarr_lightning.analysis.kernel_baseline import predict_conditions, require_sklearn, tabulate, utterance_vectors
+from cmarr_lightning.analysis.kernel_baseline import (
+    CLEAN,
+    predict_conditions,
+    require_sklearn,
+    tabulate,
+    utterance_vectors,
+)
 from cmarr_lightning.data.corpora.iemocap import IEMOCAPDataModule
 from cmarr_lightning.data.datamodule import FeatureDataModule
 from cmarr_lightning.data.importers import import_arrays
@@ -18,9 +24,23 @@ from cmarr_lightning.errors import InputError
 pytest.importorskip("sklearn")
 
 
+def predicted_by(data: FeatureDataModule, noise: str = CLEAN) -> dict[tuple[str, ...], np.ndarray]:
+    return {condition: classes[noise] for condition, classes in predict_conditions(data)}
+
+
+def test_noise_hits_the_test_rows_only(tiny_store: Path):
+    data = FeatureDataModule(str(tiny_store), fold=1, test_noise=["gaussian-1-audio"])
+    clean, noisy = predicted_by(data), predicted_by(data, "gaussian-1-audio")
+    np.testing.assert_array_equal(clean["text",], predicted_by(FeatureDataModule(str(tiny_store), fold=1))["text",])
+    np.testing.assert_array_equal(clean["text",], noisy["text",])
+    right = [np.mean(each["audio",] == data.labels[data.split.test]) for each in (clean, noisy)]
+    assert right[0] > 0.5
+    assert right[1] < 0.4  # nothing is left of the audio; chance is 0.25
+
+
 def test_every_condition_is_learnt_on_its_own(tiny_store: Path):
     data = FeatureDataModule(str(tiny_store), fold=1)
-    predicted = dict(predict_conditions(data))
+    predicted = predicted_by(data)
     assert list(predicted) == [
         *(("audio",), ("video",), ("text",)),
         *(("audio", "video"), ("audio", "text"), ("video", "text"), ("audio", "video", "text")),
@@ -52,7 +72,7 @@ def test_a_machine_is_the_one_described(tiny_store: Path):
         blocks.append(means / np.sqrt(means.shape[1]))
     x = np.concatenate(blocks, axis=1)
     machine = SVC(C=2, gamma=1 / 2, class_weight="balanced").fit(x[train], data.labels[train])
-    predicted = dict(predict_conditions(data))["audio", "text"]
+    predicted = predicted_by(data)["audio", "text"]
     assert (machine.predict(x[test]) == predicted).mean() > 0.98  # float32 statistics
 
 
@@ -79,7 +99,7 @@ def test_rows_with_gaps_count_as_available_only(gappy_store: Path):
     observed = np.stack([data.store.lengths(m)[rows] > 0 for m in data.modalities], axis=1)
     complete = observed.all(axis=1)
     assert 0 < complete.sum() < len(rows)
-    predicted = dict(predict_conditions(data))
+    predicted = predicted_by(data)
     names, confusion, table = tabulate(data, predicted)
     assert names[-1] == "available"
     assert confusion.sum((-2, -1)).tolist() == [complete.sum()] * 7 + [len(rows)]
@@ -102,7 +122,7 @@ def test_one_real_fold_is_as_the_reference(tmp_path: Path):
         pytest.skip("needs the IEMOCAP features")
     store = import_arrays(folder, tmp_path / "store", modalities=["audio", "nonverbal"])
     data = IEMOCAPDataModule(str(store.path), fold=0)
-    condition, predicted = next(predict_conditions(data))
+    condition, predicted = next(iter(predicted_by(data).items()))
     assert condition == ("audio",)
     right = pd.Series(predicted == data.labels[data.split.test])
     uar = right.groupby(data.labels[data.split.test]).mean().mean()

@@ -72,9 +72,9 @@ def test_the_page_is_whole_and_needs_no_network(report):
 
 def test_pictures_are_embedded_and_described(report):
     images = read_page(report[0]).images
-    assert len(images) == 5  # WAR, UAR, one confusion picture per method, calibration
+    assert len(images) == 6  # WAR, UAR, one confusion picture per method, robustness, calibration
     assert all(image["alt"] and image["src"].startswith("data:image/svg+xml;base64,") for image in images)
-    assert len(list((report[0] / "figures").glob("*.pdf"))) == 5
+    assert len(list((report[0] / "figures").glob("*.pdf"))) == 6
 
 
 def test_the_supported_lead_is_bold_in_all_three_files(report):
@@ -200,8 +200,9 @@ def test_a_trained_protocol_has_every_section(tiny_protocol: Path, tmp_path: Pat
     write_report([tiny_protocol], tmp_path / "out", say=said.append)
     page = read_page(tmp_path / "out")
     assert not [line for line in said if "left out" in line]
-    for heading in ("Scores", "Confusion matrices", "Reconstruction", "Learning curves", "Calibration", "Definitions"):
+    for heading in ("Scores", "Confusion matrices", "Robustness", "Reconstruction", "Learning curves", "Calibration"):
         assert heading in page.text
+    assert "Definitions" in page.text
     assert "relative MSE" in page.text
     assert load_results(tiny_protocol).about["data_checksum"][:12] in page.text
-    assert len(page.images) == 5
+    assert len(page.images) == 6

@@ -7,6 +7,7 @@ from torch.utils.data import DataLoader
 
 from cmarr_lightning.callbacks import AveragedWeights
 from cmarr_lightning.tasks.base import EmotionTask
+from cmarr_lightning.tasks.scoring import ScoredModule
 
 
 class Climber(LightningModule):
@@ -69,7 +70,7 @@ class Restarting(Climber, EmotionTask):
     average_decay = 0.5
 
     def __init__(self):
-        super(EmotionTask, self).__init__()
+        super(ScoredModule, self).__init__()
         self.weight = torch.nn.Parameter(torch.zeros(1))
         self.register_buffer("scale", torch.zeros(1))
 

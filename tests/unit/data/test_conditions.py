@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cmarr_lightning.data.conditions import draw_conditions, utterance_keys
+from cmarr_lightning.data.conditions import draw_conditions, draw_missing, utterance_keys
 
 MASKS = st.lists(st.lists(st.booleans(), min_size=4, max_size=4).filter(any), min_size=1, max_size=30).map(np.array)
 
@@ -81,3 +83,28 @@ def test_keys_are_pinned_because_a_checkpoint_resumes_with_them():
     assert utterance_keys(["a", "ü"]).tolist() == [3405396810240292928, 3976460501203677525]
     drawn = draw_conditions(np.ones((4, 3), dtype=bool), keys_of(4), seed=7, epoch=2)
     assert codes_of(drawn).tolist() == [7, 7, 5, 7]
+
+
+@pytest.mark.parametrize(
+    ("modalities", "rate", "share"),
+    [("avt", 0.0, 0.0), ("avt", 0.3, 0.3), ("avt", 0.6, 0.6), ("avt", 0.7, 2 / 3), ("at", 0.3, 0.3), ("at", 0.5, 0.5)],
+)
+def test_a_missing_rate_is_the_share_that_is_missing(modalities, rate, share):
+    present = draw_missing(keys_of(20_000), modalities, rate)
+    assert present.any(axis=1).all()
+    assert (~present).mean() == pytest.approx(share, abs=0.006)
+    assert (~present).mean(axis=0) == pytest.approx([share] * len(modalities), abs=0.015)
+
+
+def test_what_is_missing_stays_missing_at_higher_rates():
+    masks = [draw_missing(keys_of(500), "avt", rate) for rate in (0.1, 0.3, 0.5, 0.7)]
+    for more, fewer in pairwise(masks):
+        assert (more >= fewer).all()
+        assert (more > fewer).any()
+
+
+def test_masks_belong_to_the_names_of_utterance_and_modality():
+    keys = keys_of(200)
+    mask = draw_missing(keys, ["audio", "video", "text"], 0.4)
+    np.testing.assert_array_equal(draw_missing(keys[::-1], ["text", "audio", "video"], 0.4), mask[::-1][:, [2, 0, 1]])
+    assert (draw_missing(keys, ["audio", "video", "text"], 0.4, seed=1) != mask).any()

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from lightning.pytorch import Trainer
 
 from cmarr_lightning.data.datamodule import FeatureDataModule
+from cmarr_lightning.data.noise import Noise
 from cmarr_lightning.data.scaling import compute_statistics
 from cmarr_lightning.data.store import FeatureStore
 from cmarr_lightning.errors import InputError
@@ -208,3 +210,41 @@ def test_overfitting_batches_is_refused(corpus):
     data.trainer = Trainer(overfit_batches=1, logger=False, accelerator="cpu", enable_checkpointing=False)
     with pytest.raises(InputError, match="limit_train_batches"):
         data.train_dataloader()
+
+
+def test_training_noise_follows_the_seed_and_the_epoch(corpus):
+    def epoch_of(seed: int, epoch: int) -> dict[int, torch.Tensor]:
+        data = module_of(corpus, noise=Noise(probability=1), seed=seed)
+        loader = data.train_dataloader()
+        loader.sampler.set_epoch(epoch)
+        return {int(row): x for batch in loader for row, x in zip(batch.rows, batch.features["text"], strict=True)}
+
+    first, again, later, other = (epoch_of(*key) for key in ((0, 0), (0, 0), (0, 1), (1, 0)))
+    row = next(row for row in first if row in later and row in other)
+    assert torch.equal(first[row], again[row])
+    for one in (later, other):
+        assert not torch.equal(first[row], one[row])
+
+
+def test_a_batch_with_noise_holds_the_clean_features_too(corpus):
+    data, clean = module_of(corpus, noise=Noise(probability=1, modalities=["text"])), module_of(corpus)
+    for noisy, batch in zip(data.train_dataloader(), clean.train_dataloader(), strict=True):
+        assert batch.clean is None
+        torch.testing.assert_close(noisy.clean, batch.features, equal_nan=True)
+        torch.testing.assert_close(noisy.features["audio"], batch.features["audio"], equal_nan=True)
+        assert not torch.equal(noisy.features["text"], batch.features["text"])
+    for batch in (*data.val_dataloader(), *data.test_dataloader()):
+        assert batch.clean is None
+
+
+def test_test_noise_is_that_of_the_training_rows_and_of_no_seed(corpus):
+    made = [module_of(corpus, test_noise=["gaussian-1"], seed=seed) for seed in (0, 1)]
+    for first, second in zip(*(data.test_dataloader()[1] for data in made), strict=True):
+        torch.testing.assert_close(first.features, second.features, equal_nan=True)
+    statistics = made[0].statistics["text"]
+    noisy = torch.cat([batch.features["text"][:, 0] for batch in made[0].test_dataloader()[1]])
+    clean = torch.cat([batch.features["text"][:, 0] for batch in made[0].test_dataloader()[0]])
+    epsilon = (noisy - torch.from_numpy(statistics.mean)) / torch.from_numpy(statistics.std)
+    assert epsilon.mean().abs() < 0.3
+    assert 0.7 < epsilon.std() < 1.3
+    assert abs(np.corrcoef(epsilon.flatten(), clean.flatten())[0, 1]) < 0.4

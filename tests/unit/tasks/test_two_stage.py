@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def terms_of(task: TwoStageTask, batch: MultimodalBatch, present: Tensor) -> dic
     task.network.begin_student()
     task.eval()
     features = task.network.scale(batch.features, batch.padding_mask)
-    return {name: value.item() for name, (_, value) in task.student_terms(features, batch, present).items()}
+    return {name: value.item() for name, (_, value) in task.student_terms(features, features, batch, present).items()}
 
 
 def encode(encoders: Any, batch: MultimodalBatch, b: int, i: int, *, silent: bool) -> Tensor:
@@ -96,6 +97,24 @@ def test_nmer_recovers_the_complete_utterance(gappy: FeatureDataModule, batch: M
     assert got["imagine"] == pytest.approx(torch.stack(errors).mean().item(), rel=1e-4)
     released = terms_of(task_for(NMERTask, gappy, kl="released"), batch, drawn)
     assert released["kl"] == pytest.approx(got["kl"] * 40 * 64, rel=1e-3)
+
+
+@pytest.mark.parametrize("cls", PEERS)
+def test_noise_reaches_the_student_but_not_the_teacher(
+    gappy: FeatureDataModule, batch: MultimodalBatch, cls: type[TwoStageTask]
+):
+    task = task_for(cls, gappy).eval()
+    noisy = {m: torch.randn_like(x) for m, x in batch.features.items()}
+    hit = replace(batch, features=noisy, clean=batch.features)
+    torch.testing.assert_close(task.training_step(hit, 0), task.training_step(batch, 0))
+    task.stage = 2
+    task.network.begin_student()
+    task.eval()
+    features, clean = (task.network.scale(x, batch.padding_mask) for x in (noisy, batch.features))
+    terms = task.student_terms(features, clean, batch, batch.drawn.unsqueeze(1))
+    expected = sum(weight * value for weight, value in terms.values())
+    torch.testing.assert_close(task.training_step(hit, 0), expected)
+    assert task.training_step(hit, 0) != task.training_step(batch, 0)
 
 
 @pytest.mark.parametrize("cls", PEERS)
