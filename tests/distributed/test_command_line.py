@@ -40,7 +40,8 @@ def both(cmarr_in_two: tuple[Command, Path], gappy_store: Path, config: Path) ->
     """A run that one process trained, tested and used for prediction, and a copy for which two processes did."""
     command, folder = cmarr_in_two
     one, two = folder / "one", folder / "two"
-    assert main(["fit", "-c", str(config), "--data.store", str(gappy_store), "--run", str(one)]) == 0
+    noise = ("--data.test_noise", "[gaussian-0.5]")
+    assert main(["fit", "-c", str(config), "--data.store", str(gappy_store), "--run", str(one), *noise]) == 0
     shutil.copytree(one, two)
     for stage, *options in (("test",), ("predict", "--predictions.conditions", "all")):
         small = ("--data.eval_batch_size", "10")
@@ -55,6 +56,12 @@ def test_test_scores_have_no_padded_duplicates(both: tuple[Path, Path]):
     assert scores[0].set_index("condition").loc["available", "n"] == 31  # odd: one row is repeated on the second rank
     pd.testing.assert_frame_equal(*scores, check_exact=True)
     pd.testing.assert_frame_equal(*confusion, check_exact=True)
+
+
+def test_scores_under_noise_are_those_of_one_process(both: tuple[Path, Path]):
+    one, two = (pd.read_csv(run / "test" / "noise" / "confusion.csv") for run in both)
+    assert one["count"].sum() > 0
+    pd.testing.assert_frame_equal(one, two, check_exact=True)
 
 
 def test_logged_test_metrics_equal_those_of_one_process(both: tuple[Path, Path]):

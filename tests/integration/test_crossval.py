@@ -45,7 +45,7 @@ def crossval(folder: Path, words: list[str], *options: str) -> subprocess.Comple
 def test_folds_are_trained_tested_and_summarised(finished):
     folder, process = finished
     assert process.returncode == 0, process.stderr
-    assert "CMARR on synthetic tiny, 2 folds, 1 seed (synthetic data)" in process.stdout
+    assert "CM-ARR on synthetic tiny, 2 folds, 1 seed (synthetic data)" in process.stdout
     assert "2 of 2 runs" in process.stdout
     files = {path.name for path in folder.iterdir()}
     assert {"results.csv", "summary.csv", "summary.md", "crossval.json", "fold-0_seed-0", "fold-1_seed-0"} <= files
@@ -138,5 +138,5 @@ def test_a_fold_that_fails_is_told_while_the_others_go_on(finished, words: list[
     assert {path: path.stat().st_mtime_ns for path in (folder / "fold-0_seed-0").rglob("*")} == before
     assert "fold-1_seed-0 failed (exit code 2); the end of" in process.stdout
     assert "cannot be loaded as a checkpoint" in process.stdout
-    assert "CMARR on synthetic tiny, 1 fold, 1 seed" in process.stdout
+    assert "CM-ARR on synthetic tiny, 1 fold, 1 seed" in process.stdout
     assert "unfinished, left out: fold-1_seed-0" in (folder / "summary.md").read_text()

@@ -144,6 +144,7 @@ def _plan(args: argparse.Namespace, folder: Path) -> list[Protocol]:
         build_data,
         choose_folds,
         identify,
+        name_method,
         parse_numbers,
         resolve_configs,
     )
@@ -161,6 +162,6 @@ def _plan(args: argparse.Namespace, folder: Path) -> list[Protocol]:
             raise InputError("the configuration names no model", remedy="add `model` with its class_path")
         data = build_data(config)
         runs = [(fold, seed) for seed in seeds for fold in choose_folds(data, args.folds)]
-        method = name or args.method or config["model"]["class_path"].rpartition(".")[2].removesuffix("Task")
+        method = name or args.method or name_method(config)
         protocols.append(Protocol(folder / name, identify(config, data, method), config, runs))
     return protocols

@@ -21,6 +21,7 @@ from cmarr_lightning.data.datamodule import FeatureDataModule
 from cmarr_lightning.data.folds import make_folds
 from cmarr_lightning.errors import InputError
 from cmarr_lightning.files import replacing
+from cmarr_lightning.tasks.base import EmotionTask
 
 __all__ = [
     "PROTOCOL",
@@ -29,6 +30,7 @@ __all__ = [
     "choose_folds",
     "identify",
     "keep_protocol",
+    "name_method",
     "parse_numbers",
     "resolve_config",
     "resolve_configs",
@@ -116,6 +118,13 @@ def build_data(config: Mapping[str, Any], fold: int = 0) -> FeatureDataModule:
     module, _, name = config["data"]["class_path"].rpartition(".")
     made: FeatureDataModule = getattr(import_module(module), name)(**config["data"]["init_args"] | {"fold": fold})
     return made
+
+
+def name_method(config: Mapping[str, Any]) -> str:
+    """Name the method of a resolved configuration in tables."""
+    module, _, name = config["model"]["class_path"].rpartition(".")
+    task: type[EmotionTask] = getattr(import_module(module), name)
+    return task.method_name(config["model"].get("init_args", {}))
 
 
 def choose_folds(data: FeatureDataModule, folds: str) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,8 @@ class EmotionTask(ScoredModule):
             (favours WAR), 1 weighs classes equally (favours UAR).
     """
 
+    title = ""
+    """Name of the method; by default that of the class without `Task`."""
     monitor = "val/uar_missing_mean"
     mode = "max"
     average_decay = 0.99
@@ -64,6 +67,15 @@ class EmotionTask(ScoredModule):
         self._seed = 0
 
     class_weight: Tensor
+
+    @classmethod
+    def method_name(cls, settings: Mapping[str, Any]) -> str:
+        """Name the method in tables.
+
+        Args:
+            settings: What the task is made with, by the names of the arguments.
+        """
+        return cls.title or cls.__name__.removesuffix("Task")
 
     def scalers(self) -> dict[str, FeatureScaler]:
         """Return the modules that scale the features, by modality name."""

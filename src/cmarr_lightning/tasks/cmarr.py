@@ -68,6 +68,8 @@ class CMARRTask(EmotionTask):
         InputError: Options that exclude each other.
     """
 
+    title = "CM-ARR"
+
     def __init__(
         self,
         modalities: list[str],

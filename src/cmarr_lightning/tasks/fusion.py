@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from collections.abc import Mapping
+from typing import Any, Literal, cast
 
 from torch import Tensor
 
@@ -84,6 +85,13 @@ class FusionTask(EmotionTask):
             head_dropout=head_dropout,
         )
         self._means = EpochMeans()
+
+    @classmethod
+    def method_name(cls, settings: Mapping[str, Any]) -> str:
+        """Name the method in tables."""
+        if settings.get("train_conditions", "complete") == "complete":
+            return f"{settings.get('imputation', 'zero')} imputation"
+        return "modality dropout"
 
     def scalers(self) -> dict[str, FeatureScaler]:
         """Return the network's scalers."""

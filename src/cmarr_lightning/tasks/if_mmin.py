@@ -40,6 +40,7 @@ class IFMMINTask(TwoStageTask):
         Departures from the released program as for `MMINTask`.
     """
 
+    title = "IF-MMIN"
     network: IFMMINNetwork
 
     def __init__(

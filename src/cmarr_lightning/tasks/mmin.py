@@ -35,6 +35,7 @@ class MMINTask(TwoStageTask):
         lacks on disk has no target; both stages have batches of one size.
     """
 
+    title = "MMIN"
     network: MMINNetwork
 
     def __init__(self, weight_imagine: float = 4.0, weight_cycle: float = 2.0, **options: Any) -> None:

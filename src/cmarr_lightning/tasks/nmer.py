@@ -41,6 +41,7 @@ class NMERTask(TwoStageTask):
         of a "missing" modality through. Noise belongs to the data, for all methods alike.
     """
 
+    title = "NMER"
     network: NMERNetwork
 
     def __init__(

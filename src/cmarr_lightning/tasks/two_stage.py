@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias, cast
 
 import torch
@@ -127,6 +128,12 @@ class TwoStageTask(EmotionTask):
         self._means = EpochMeans()
 
     # -- what a method gives --------------------------------------------------------------------------------
+
+    @classmethod
+    def method_name(cls, settings: Mapping[str, Any]) -> str:
+        """Name the method in tables, and its recipe where that is not the published one."""
+        name = super().method_name(settings)
+        return f"{name} (shared recipe)" if settings.get("recipe") == "shared" else name
 
     @abstractmethod
     def student_terms(

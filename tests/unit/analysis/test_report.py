@@ -191,7 +191,7 @@ def test_a_support_vector_machine_stands_beside_a_network(
     assert any("RBF-SVM has no network" in line for line in said)
     assert any("RBF-SVM gives classes without probabilities" in line for line in said)
     markdown = (tmp_path / "out" / "report.md").read_text()
-    assert "| condition (present) | RBF-SVM | CMARR | N |" in markdown
+    assert "| condition (present) | RBF-SVM | CM-ARR | N |" in markdown
     assert "Difference of UAR to RBF-SVM on synthetic tiny (synthetic data)" in markdown
 
 

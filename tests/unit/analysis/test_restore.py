@@ -65,7 +65,7 @@ def test_missing_and_damaged_checkpoints_are_named(run: Run):
 
 def test_a_method_without_network_is_named(run: Run):
     del run.about["config"]["model"]
-    with pytest.raises(InputError, match="CMARR has no network"):
+    with pytest.raises(InputError, match="CM-ARR has no network"):
         restore_run(run)
 
 

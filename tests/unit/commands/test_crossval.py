@@ -59,7 +59,7 @@ def test_defaults(runs: list[dict[str, Any]], tmp_path: Path):
     words, call, summary = runs
     assert words == {"words": ["-c", "mine.yaml"]}
     assert call["runs"] == [(0, 0), (1, 0), (2, 0), (3, 0)]
-    assert (call["method"], call["keep_predictions"]) == ("CMARR", True)
+    assert (call["method"], call["keep_predictions"]) == ("CM-ARR", True)
     assert summary == {"command": f"cmarr crossval -c mine.yaml --out {tmp_path / 'cv'} --seeds 0 --folds all"}
 
 

@@ -70,12 +70,11 @@ def test_a_variant_with_a_wrong_key_is_refused(config: Path):
         resolve(config, {"a": {}, "b": {"model": {"init_args": {"weight_alignment": 0}}}})
 
 
-@pytest.mark.parametrize("name", ["ablations", "loss_weights"])
+@pytest.mark.parametrize(
+    "name", ["sweeps/ablations", "sweeps/loss_weights", "head_to_head/published", "head_to_head/shared"]
+)
 def test_the_published_variants_differ_from_each_other(root: Path, config: Path, name: str):
-    variants = read_variants(root / "experiments" / "configs" / "sweeps" / f"{name}.yaml")
+    variants = read_variants(root / "experiments" / "configs" / f"{name}.yaml")
     resolved = {key: yaml.safe_dump(one) for key, one in resolve(config, variants).items()}
-    assert len(resolved) >= 10
-    if name == "ablations":
-        assert len(set(resolved.values())) == len(resolved)
-    else:  # each weight's own default is the default once more
-        assert len(set(resolved.values())) == len(resolved) - 3
+    assert len(resolved) == len(variants) >= 4
+    assert len(set(resolved.values())) == len(resolved)

@@ -16,6 +16,7 @@ from cmarr_lightning.data.datamodule import FeatureDataModule
 from cmarr_lightning.data.store import FeatureStore
 from cmarr_lightning.errors import InputError
 from cmarr_lightning.nn.scaling import FeatureScaler
+from cmarr_lightning.tasks import CMARRTask, FusionTask, IFMMINTask, MMINTask, NMERTask
 from cmarr_lightning.tasks.base import EmotionTask
 
 WriteStore = Callable[..., FeatureStore]
@@ -290,3 +291,20 @@ def test_random_numbers_depend_on_seed_epoch_batch_and_process_only(
 
     assert draw() == draw()
     assert len({draw(), draw(seed=1), draw(epoch=1), draw(number=1), draw(rank=1)}) == 5
+
+
+@pytest.mark.parametrize(
+    ("task", "settings", "name"),
+    [
+        (ReadsOff, {}, "ReadsOff"),
+        (CMARRTask, {}, "CM-ARR"),
+        (IFMMINTask, {"recipe": "published"}, "IF-MMIN"),
+        (MMINTask, {}, "MMIN"),
+        (NMERTask, {"recipe": "shared"}, "NMER (shared recipe)"),
+        (FusionTask, {}, "zero imputation"),
+        (FusionTask, {"imputation": "mean", "train_conditions": "complete"}, "mean imputation"),
+        (FusionTask, {"imputation": "mean", "train_conditions": "drawn"}, "modality dropout"),
+    ],
+)
+def test_methods_are_named_in_tables(task: type[EmotionTask], settings: dict[str, str], name: str):
+    assert task.method_name(settings) == name
