@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["ConditionalVAE", "VAEOutput"]
+__all__ = ["ConditionalVAE", "VAEOutput", "encode_singles"]
 
 
 class VAEOutput(NamedTuple):
@@ -22,6 +23,28 @@ class VAEOutput(NamedTuple):
     recovered: Tensor
     mean: Tensor
     log_variance: Tensor
+
+
+def encode_singles(transformer: nn.TransformerEncoder, x: Tensor) -> Tensor:
+    r"""Run a post-norm transformer on sequences of length 1.
+
+    A vector can attend to itself only, with the weight softmax(qk) = 1: of the attention :math:`W_o W_v x` is left, and
+    queries and keys, two thirds of its input projection, need not be computed. Dropout still hits the weight of a head.
+
+    Args:
+        transformer: With an input projection shared by queries, keys and values.
+        x: (..., D).
+    """
+    for module in transformer.layers:
+        layer = cast(nn.TransformerEncoderLayer, module)
+        attention = layer.self_attn
+        weight, bias = (cast(Tensor, part).chunk(3)[2] for part in (attention.in_proj_weight, attention.in_proj_bias))
+        value = F.linear(x, weight, bias).view(*x.shape[:-1], attention.num_heads, -1)
+        weight_of_head = F.dropout(torch.ones_like(value[..., :1]), attention.dropout, layer.training)
+        x = layer.norm1(x + layer.dropout1(attention.out_proj((weight_of_head * value).flatten(-2))))
+        hidden = layer.dropout(layer.activation(layer.linear1(x)))
+        x = layer.norm2(x + layer.dropout2(layer.linear2(hidden)))
+    return x
 
 
 class ConditionalVAE(nn.Module):
@@ -82,10 +105,8 @@ class ConditionalVAE(nn.Module):
     def forward(self, corrupted: Tensor, condition: Tensor) -> VAEOutput:
         """Recover from p (B, K, D) under q (B, K, condition_dim), for K conditions that never meet."""
         joint = torch.cat([corrupted, condition], dim=-1)
-        if self.batch_attention:  # K sequences of length B; sequence first
-            encoded = self.transformer(joint)
-        else:  # B K sequences of length 1
-            encoded = self.transformer(joint.flatten(0, 1).unsqueeze(0)).view_as(joint)
+        # K sequences of length B, or B K sequences of length 1.
+        encoded = self.transformer(joint) if self.batch_attention else encode_singles(self.transformer, joint)
         mean, log_variance = self.to_mean(encoded), self.to_log_variance(encoded)
         z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean) if self.training else mean
         return VAEOutput(self.decoder(torch.cat([z, condition], dim=-1)), mean, log_variance)
