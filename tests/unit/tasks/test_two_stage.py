@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -267,3 +269,10 @@ def test_the_published_recipe_asks_for_incomplete_conditions(tiny_store: Path):
     data = FeatureDataModule(str(tiny_store), batch_size=30)
     with pytest.raises(InputError, match=r"data\.draw is all"):
         fit(task_for(MMINTask, data), data, 3)
+
+
+def test_a_strategy_that_waits_for_all_gradients_is_refused(gappy: FeatureDataModule):
+    task = task_for(MMINTask, gappy)
+    task.trainer = SimpleNamespace(strategy=DDPStrategy())
+    with pytest.raises(InputError, match="ddp_find_unused_parameters_true"):
+        task.setup("fit")
