@@ -106,7 +106,7 @@ class TextCNNEncoder(UtteranceEncoder):
 
 
 class MLPEncoder(UtteranceEncoder):
-    r"""Embed an utterance vector: :math:`h = \mathrm{ReLU}(W_2\, \mathrm{dropout}(\mathrm{ReLU}(W_1 \bar x)))`.
+    r"""Embed an utterance vector: :math:`h = \tanh \mathrm{ReLU}(W_2\, \mathrm{dropout}(\mathrm{ReLU}(W_1 \bar x)))`.
 
     :math:`\bar x` is the mean of the frames; that of an utterance vector (T = 1) is the vector.
 
@@ -118,7 +118,10 @@ class MLPEncoder(UtteranceEncoder):
 
     Note:
         The peers were published on sequences. On one frame an LSTM is a gated linear layer with an unused recurrence
-        and a convolution sees padding only, so that a perceptron of the same output width takes their place.
+        and a convolution sees padding only, so that a perceptron of the same output width takes their place. Like the
+        embeddings of the LSTM its own are bounded, which the peers rely on: CMD compares fifth powers, errors of
+        imagination are not scaled, and NMER recovers values in (0, 1). With ReLU alone CMD began at 4e4 on utterance
+        vectors of IEMOCAP, with the cross-entropy at 2, and spoilt the teacher of IF-MMIN.
     """
 
     def __init__(self, feature_dim: int, embed_dim: int, hidden_dim: int, dropout: float) -> None:
@@ -129,6 +132,7 @@ class MLPEncoder(UtteranceEncoder):
             nn.Dropout(dropout),
             nn.Linear(hidden_dim, embed_dim),
             nn.ReLU(),
+            nn.Tanh(),
         )
 
     def pool(self, frames: Tensor, padding_mask: Tensor) -> Tensor:

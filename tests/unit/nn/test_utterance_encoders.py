@@ -62,6 +62,17 @@ def test_padding_changes_no_embedding(encoder: UtteranceEncoder, length: int):
     torch.testing.assert_close(encoder(padded, mask), expected)
 
 
+def test_embeddings_of_vectors_are_bounded_as_those_of_the_lstm():
+    """Outliers of standardised features must not rule CMD, which compares fifth powers."""
+    encoder = MLPEncoder(4, 6, 8, 0.5).eval()
+    vectors = 30 * torch.randn(50, 1, 4)
+    hidden = torch.relu(encoder.head[0](vectors[:, 0]))
+    assert encoder.head[3](hidden).max() > 5
+    embeddings = encoder(vectors, torch.zeros(50, 1, dtype=torch.bool))
+    torch.testing.assert_close(embeddings, torch.relu(encoder.head[3](hidden)).tanh())
+    assert embeddings.max() <= 1
+
+
 def test_the_lstm_keeps_the_largest_state_over_time():
     encoder = LSTMEncoder(3, 5)
     frames = torch.randn(2, 4, 3)
