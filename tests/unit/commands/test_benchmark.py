@@ -118,12 +118,12 @@ def test_numbers_that_make_no_sense_exit_with_code_2(words: list[str], capsys: p
 def test_each_stage_of_a_peer_is_measured_by_itself(
     stage: int, tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The tiny corpus has 11 batches of 16: 3 epochs and 3 steps to warm up, the last of each epoch left out."""
+    """Three epochs of 4 steps: 3 of them to warm up, and the last of each epoch is left out."""
     fit = benchmark._cmarr
     monkeypatch.setattr(benchmark, "_cmarr", lambda words, threads: fit(words, threads) if words[0] == "fit" else 1.0)
     options = [*benchmark._stage_options(stage), "--model.init_args.embed_dim", "16"]
-    m = benchmark._measure(FeatureStore.open(tiny_store), "MMINTask", BATCH, 27, 1, tmp_path / "run", options)
-    assert m.steps == 27
+    m = benchmark._measure(FeatureStore.open(tiny_store), "MMINTask", BATCH, 6, 1, tmp_path / "run", options)
+    assert m.steps == 6
     log = pd.read_csv(tmp_path / "run" / "logs" / "version_0" / "metrics.csv").groupby("epoch").first()
     of_student = log["val/uar_missing_mean"].notna().tolist()  # NaN while the teacher is trained
     assert of_student == ([False] * 3 + [True] if stage == 1 else [True] * 3)
