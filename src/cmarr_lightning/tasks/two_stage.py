@@ -66,6 +66,8 @@ class TwoStageTask(EmotionTask):
     """
 
     network: TwoStageNetwork
+    bounded_vectors = True
+    """Whether the embeddings of utterance vectors stay below 1 as those of sequences; see `MLPEncoder`."""
 
     def __init__(
         self,
@@ -119,6 +121,7 @@ class TwoStageTask(EmotionTask):
             hidden_dim=encoder_hidden_dim,
             dropout=encoder_dropout,
             input_dropout=input_dropout,
+            bounded=self.bounded_vectors,
             padding=padding,
         )
         self.stage: Literal[1, 2] = 1
