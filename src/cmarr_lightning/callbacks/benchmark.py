@@ -46,6 +46,9 @@ class StepProfiler(Profiler):
     The last step of an epoch, which runs into the validation, is left out, and so are the first three. Between
     two steps the rate of a matrix product is measured, so that it sees the same neighbours as the steps do.
 
+    Args:
+        epochs: Epochs whose steps are measured, from the first on; by default all.
+
     Attributes:
         gemm: The rate of the matrix product.
         steps: Whole steps.
@@ -53,12 +56,14 @@ class StepProfiler(Profiler):
         began: When the first batch was asked for, in seconds since 1970.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, epochs: int | None = None) -> None:
         super().__init__()
+        self.epochs = epochs
         self.gemm = GemmMeter()
         self.steps: list[Timing] = []
         self.epoch_ends: list[float] = []
         self.began = 0.0
+        self._over = 0  # epochs
         self._warm = 0
         self._asked: Clock | None = None  # for the batch of a step that is not over
         self._loaded = self._stepped = Clock(0.0, 0.0)
@@ -75,7 +80,7 @@ class StepProfiler(Profiler):
             self.epoch_ends.append(now.since(self._stepped).wall)
         elif self._warm < _WARM_UP:
             self._warm += 1
-        else:
+        elif self._over != self.epochs:
             passed, load = now.since(self._asked), self._loaded.since(self._asked)
             self.steps.append(Timing(*passed, gflop=passed.cpu * rate, load=load.wall))
         self._asked = Clock.now()
@@ -88,6 +93,7 @@ class StepProfiler(Profiler):
             self._stepped = Clock.now()
         elif action_name == "run_training_epoch":
             self._asked = None
+            self._over += 1
 
 
 class BenchmarkWriter(Callback):

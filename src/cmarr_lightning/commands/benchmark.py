@@ -37,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="store to measure on; made with the IEMOCAP preset where there is none (default: a temporary one)",
     )
     parser.add_argument("--task", default="CMARRTask", help="class of the method (default: %(default)s)")
+    parser.add_argument(
+        "--stage", type=int, choices=(1, 2), help="which stage of a method with two is measured (default: 2)"
+    )
     parser.add_argument("--batch-size", type=_positive, default=128, help="utterances per step (default: %(default)s)")
     parser.add_argument("--steps", type=_positive, default=30, help="training steps to measure (default: %(default)s)")
     parser.add_argument(
@@ -48,18 +51,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure in one fresh process per number of threads, print the table and write the file."""
+    stage = _stage(args.task, args.stage)
+    options = [*_stage_options(stage), *args.overrides]
+    name = args.task + (f", stage {stage}" if stage else "")
     with TemporaryDirectory() as scratch:
         store = _open_store(args.store or Path(scratch) / "store")
         measured = []
         for threads in args.threads:
-            print(f"measuring {args.task} on {store.name} with OMP_NUM_THREADS={threads} ...", flush=True)
+            print(f"measuring {name} on {store.name} with OMP_NUM_THREADS={threads} ...", flush=True)
             folder = Path(scratch) / f"run-{threads}"
-            measured.append(_measure(store, args.task, args.batch_size, args.steps, threads, folder, args.overrides))
+            measured.append(_measure(store, args.task, args.batch_size, args.steps, threads, folder, options))
     mark = " (synthetic)" if store.synthetic else ""
-    _print(measured, f"{args.task}, {store.name}{mark}, batches of {args.batch_size}")
+    _print(measured, f"{name}, {store.name}{mark}, batches of {args.batch_size}")
     if args.out:
-        _write(args.out, args.task, args.overrides, store, measured)
+        _write(args.out, args.task, stage, options, store, measured)
     return 0
+
+
+def _stage(task: str, asked: int | None) -> int | None:
+    """Return the stage to measure; None for a method that has but one."""
+    from cmarr_lightning import tasks
+    from cmarr_lightning.tasks.two_stage import TwoStageTask
+
+    kind = getattr(tasks, task.rpartition(".")[2], None)
+    if isinstance(kind, type) and issubclass(kind, TwoStageTask):
+        return asked or 2
+    if asked:
+        raise InputError(f"--stage {asked}: {task} is not trained in two stages", remedy="leave out --stage")
+    return None
+
+
+def _stage_options(stage: int | None) -> list[str]:
+    """Return the options of `cmarr fit` by which what is measured belongs to one stage.
+
+    The teacher of a stage 2 without a stage 1 is as slow as a trained one. A stage 1 is followed by an epoch of stage 2
+    that is not measured, because only a student is tested.
+    """
+    if stage is None:
+        return []
+    options = ["--data.init_args.draw", "incomplete", "--model.init_args.stage1_epochs"]
+    if stage == 2:
+        return [*options, "0"]
+    lengths = ["--trainer.max_steps", "-1", "--trainer.max_epochs", str(_EPOCHS + 1)]
+    return [*options, str(_EPOCHS), *lengths, "--trainer.profiler.epochs", str(_EPOCHS)]
 
 
 def _open_store(path: Path) -> FeatureStore:
@@ -145,14 +179,20 @@ def _print(measured: Sequence[Measurement], title: str) -> None:
 
 
 def _write(
-    out: Path, task: str, overrides: Sequence[str], store: FeatureStore, measured: Sequence[Measurement]
+    out: Path,
+    task: str,
+    stage: int | None,
+    options: Sequence[str],
+    store: FeatureStore,
+    measured: Sequence[Measurement],
 ) -> None:
     from cmarr_lightning.analysis.machine import describe_machine
     from cmarr_lightning.files import replacing
 
     report = {
         "task": task,
-        "options": list(overrides),
+        "stage": stage,
+        "options": list(options),
         "data": store.name,
         "data_checksum": store.checksum,
         "synthetic": store.synthetic,

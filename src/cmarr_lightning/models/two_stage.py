@@ -22,6 +22,7 @@ class EncoderOptions(TypedDict):
     hidden_dim: int
     dropout: float
     input_dropout: float
+    bounded: bool
     padding: Padding
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias, cast
 
 import torch
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
@@ -66,6 +67,8 @@ class TwoStageTask(EmotionTask):
     """
 
     network: TwoStageNetwork
+    bounded_vectors = True
+    """Whether the embeddings of utterance vectors stay below 1 as those of sequences; see `MLPEncoder`."""
 
     def __init__(
         self,
@@ -119,6 +122,7 @@ class TwoStageTask(EmotionTask):
             hidden_dim=encoder_hidden_dim,
             dropout=encoder_dropout,
             input_dropout=input_dropout,
+            bounded=self.bounded_vectors,
             padding=padding,
         )
         self.stage: Literal[1, 2] = 1
@@ -195,7 +199,14 @@ class TwoStageTask(EmotionTask):
     # -- the stages -----------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Refuse data that the published recipe was not made for."""
+        """Refuse data that the published recipe was not made for, and a strategy that waits for all gradients."""
+        strategy = self.trainer.strategy
+        waits = isinstance(strategy, DDPStrategy) and not strategy._ddp_kwargs.get("find_unused_parameters")
+        if stage == "fit" and waits:
+            raise InputError(
+                "trainer.strategy waits for the gradients of all parameters, but a stage trains one of two networks",
+                remedy="set trainer.strategy to ddp_find_unused_parameters_true",
+            )
         super().setup(stage)
         if stage == "fit" and self.recipe == "published" and cast(Any, self.trainer).datamodule.draw != "incomplete":
             raise InputError(

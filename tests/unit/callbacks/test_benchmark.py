@@ -81,6 +81,14 @@ def test_epoch_ends_are_timed_without_the_matrix_product(world: _World) -> None:
     assert profiler.epoch_ends == [50.5, 60.5]  # what came after the third is not over
 
 
+def test_steps_of_later_epochs_are_not_measured(world: _World) -> None:
+    profiler = StepProfiler(epochs=2)
+    for steps in (4, 3, 9):
+        _epoch(profiler, world, steps)
+    assert len(profiler.steps) == 2  # three to warm up, the last one of each epoch
+    assert profiler.epoch_ends == [50.5, 50.5]
+
+
 def test_epochs_of_one_step_are_refused_with_a_remedy(world: _World, tmp_path: Path) -> None:
     profiler = StepProfiler()
     for _ in range(5):

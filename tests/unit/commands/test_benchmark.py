@@ -10,6 +10,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from cmarr_lightning.analysis.benchmark import Measurement
@@ -111,6 +112,26 @@ def test_numbers_that_make_no_sense_exit_with_code_2(words: list[str], capsys: p
         run_command(["benchmark", *words])
     assert caught.value.code == 2
     assert "no whole number from 1 on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_each_stage_of_a_peer_is_measured_by_itself(
+    stage: int, tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three epochs of 4 steps: 3 of them to warm up, and the last of each epoch is left out."""
+    fit = benchmark._cmarr
+    monkeypatch.setattr(benchmark, "_cmarr", lambda words, threads: fit(words, threads) if words[0] == "fit" else 1.0)
+    options = [*benchmark._stage_options(stage), "--model.init_args.embed_dim", "16"]
+    m = benchmark._measure(FeatureStore.open(tiny_store), "MMINTask", BATCH, 6, 1, tmp_path / "run", options)
+    assert m.steps == 6
+    log = pd.read_csv(tmp_path / "run" / "logs" / "version_0" / "metrics.csv").groupby("epoch").first()
+    of_student = log["val/uar_missing_mean"].notna().tolist()  # NaN while the teacher is trained
+    assert of_student == ([False] * 3 + [True] if stage == 1 else [True] * 3)
+
+
+def test_stage_of_a_method_without_stages_is_refused(tiny_store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["benchmark", "--store", str(tiny_store), "--stage", "1"]) == 2
+    assert "CMARRTask is not trained in two stages" in capsys.readouterr().err
 
 
 def _replace_measuring(

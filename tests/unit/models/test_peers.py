@@ -30,6 +30,7 @@ def options(**given: Any) -> EncoderOptions:
         "hidden_dim": 128,
         "dropout": 0.5,
         "input_dropout": 0.0,
+        "bounded": True,
         "padding": "invariant",
     }
     return defaults | given  # type: ignore[return-value]

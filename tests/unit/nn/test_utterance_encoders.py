@@ -50,7 +50,9 @@ def test_the_published_widths_have_the_published_numbers_of_parameters():
 
 
 @pytest.mark.parametrize(
-    "encoder", [LSTMEncoder(4, 6), TextCNNEncoder(4, 6, 0.5), MLPEncoder(4, 6, 8, 0.5)], ids=lambda e: type(e).__name__
+    "encoder",
+    [LSTMEncoder(4, 6), TextCNNEncoder(4, 6, 0.5), MLPEncoder(4, 6, 8, 0.5, bounded=True)],
+    ids=lambda e: type(e).__name__,
 )
 @pytest.mark.parametrize("length", [1, 2, 4, 5, 9])
 def test_padding_changes_no_embedding(encoder: UtteranceEncoder, length: int):
@@ -60,6 +62,18 @@ def test_padding_changes_no_embedding(encoder: UtteranceEncoder, length: int):
     mask = torch.arange(length + 7).unsqueeze(0) >= length
     expected = encoder(alone, torch.zeros(1, length, dtype=torch.bool))
     torch.testing.assert_close(encoder(padded, mask), expected)
+
+
+@pytest.mark.parametrize("bounded", [True, False])
+def test_embeddings_of_vectors_are_bounded_where_asked(bounded: bool):
+    """Outliers of standardised features must not rule CMD, which compares fifth powers."""
+    encoder = MLPEncoder(4, 6, 8, 0.5, bounded).eval()
+    vectors = 30 * torch.randn(50, 1, 4)
+    hidden = torch.relu(encoder.head[0](vectors[:, 0]))
+    unbounded = torch.relu(encoder.head[3](hidden))
+    assert unbounded.max() > 5
+    embeddings = encoder(vectors, torch.zeros(50, 1, dtype=torch.bool))
+    torch.testing.assert_close(embeddings, unbounded.tanh() if bounded else unbounded)
 
 
 def test_the_lstm_keeps_the_largest_state_over_time():

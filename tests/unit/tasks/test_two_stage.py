@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning.pytorch as pl
 import pytest
 import torch
-from torch import Tensor
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from cmarr_lightning.batch import MultimodalBatch
 from cmarr_lightning.data.datamodule import FeatureDataModule
 from cmarr_lightning.errors import InputError
 from cmarr_lightning.losses.moment_discrepancy import pairwise_discrepancy
+from cmarr_lightning.nn.utterance_encoders import MLPEncoder
 from cmarr_lightning.tasks import IFMMINTask, MMINTask, NMERTask
 from cmarr_lightning.tasks.two_stage import TwoStageTask
 
@@ -286,3 +289,18 @@ def test_the_published_recipe_asks_for_incomplete_conditions(tiny_store: Path):
     data = FeatureDataModule(str(tiny_store), batch_size=30)
     with pytest.raises(InputError, match=r"data\.draw is all"):
         fit(task_for(MMINTask, data), data, 3)
+
+
+@pytest.mark.parametrize(("cls", "bounded"), [(MMINTask, True), (IFMMINTask, True), (NMERTask, False)])
+def test_who_bounds_the_embeddings_of_vectors(gappy: FeatureDataModule, cls: type[TwoStageTask], bounded: bool):
+    task = task_for(cls, gappy)
+    encoders = [module for module in task.network.modules() if isinstance(module, MLPEncoder)]
+    assert encoders  # m1 is a vector
+    assert all(any(isinstance(layer, nn.Tanh) for layer in encoder.head) == bounded for encoder in encoders)
+
+
+def test_a_strategy_that_waits_for_all_gradients_is_refused(gappy: FeatureDataModule):
+    task = task_for(MMINTask, gappy)
+    task.trainer = SimpleNamespace(strategy=DDPStrategy())
+    with pytest.raises(InputError, match="ddp_find_unused_parameters_true"):
+        task.setup("fit")
