@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
 from cmarr_lightning.batch import MultimodalBatch
+from cmarr_lightning.data.arguments import check_arguments
 from cmarr_lightning.data.columns import matching_rows, name_some, text_column
 from cmarr_lightning.data.conditions import ConditionDraw
 from cmarr_lightning.data.dataset import UtteranceDataset, padding_costs
@@ -104,7 +105,7 @@ class FeatureDataModule(LightningDataModule):
         self.seed = seed
         self.num_workers = num_workers
         self._to_verify = verify_checksums
-        self._check_arguments()
+        check_arguments(self)
         self.feature_dims = {m: self.store.dims[m] for m in self.modalities}
         self._selected = matching_rows(self.store.manifest, where or {})
         self._label_column = label_column
@@ -281,39 +282,6 @@ class FeatureDataModule(LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
         )
-
-    def _check_arguments(self) -> None:
-        known = self.store.modalities
-        if unknown := [m for m in self.modalities if m not in known]:
-            raise InputError(
-                f"{self.store.path}: no modality {unknown[0]!r}",
-                remedy=f"use modalities of {', '.join(known)}",
-            )
-        if len(set(self.modalities)) < max(2, len(self.modalities)):
-            raise InputError(
-                f"modalities {self.modalities}: at least two different ones are needed",
-                remedy=f"name two or more of {', '.join(known)}",
-            )
-        for noise in [*([self.noise] if self.noise else []), *self.test_noise]:
-            noise.check_modalities(self.modalities)
-        names = [noise.name for noise in self.test_noise]
-        if len(set(names)) < len(names):
-            raise InputError(f"`test_noise` names a noise twice: {', '.join(names)}", remedy="name each noise once")
-        limits: tuple[tuple[str, float, bool, str], ...] = (
-            (
-                "batch_size",
-                self.batch_size,
-                self.batch_size >= 2,
-                "2 or more: contrastive losses compare utterances",
-            ),
-            ("eval_batch_size", self.eval_batch_size, self.eval_batch_size >= 1, "1 or more"),
-            ("clip_quantile", self.clip_quantile, 0 <= self.clip_quantile < 0.5, "0 or more, below 0.5"),
-            ("seed", self.seed, self.seed >= 0, "0 or more"),
-            ("num_workers", self.num_workers, self.num_workers >= 0, "0 or more"),
-        )
-        for name, value, good, remedy in limits:
-            if not good:
-                raise InputError(f"{name} is {value}", remedy=f"set it to {remedy}")
 
     def _read_labels(self, merge: dict[str, str]) -> np.ndarray:
         text = text_column(self.store.manifest, self._label_column, purpose="`label_column`")

@@ -1,4 +1,4 @@
-"""The two stages of MMIN, IF-MMIN and NMER in one training: a teacher on complete data, then its student."""
+"""What MMIN, IF-MMIN and NMER have in common: options, recipes, and the steps of both stages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any, Literal, TypeAlias, cast
 
 import torch
 from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from cmarr_lightning.batch import MultimodalBatch
@@ -17,9 +16,9 @@ from cmarr_lightning.losses.classification import condition_cross_entropy
 from cmarr_lightning.models.two_stage import CompleteOutput, EncoderOptions, TwoStageNetwork
 from cmarr_lightning.nn.scaling import FeatureScaler
 from cmarr_lightning.nn.utterance_encoders import EncoderName, Padding, choose_encoders
-from cmarr_lightning.tasks.base import EmotionTask
 from cmarr_lightning.tasks.epoch_means import EpochMeans
 from cmarr_lightning.tasks.recipes import RECIPES, RecipeName, StageSteps, published_stages, shared_stages
+from cmarr_lightning.tasks.teaching import TaughtTask
 
 __all__ = ["Terms", "TwoStageTask"]
 
@@ -27,7 +26,7 @@ Terms: TypeAlias = dict[str, tuple[float, Tensor]]
 """Weight and value of every term of a loss, by name."""
 
 
-class TwoStageTask(EmotionTask):
+class TwoStageTask(TaughtTask):
     """Base of the peers: a subclass gives the network and the losses of stage 2.
 
     Stage 1 trains the teacher on everything that an utterance has, without noise. Its epoch of the highest UAR on the
@@ -100,18 +99,16 @@ class TwoStageTask(EmotionTask):
             defaults.weight_decay if weight_decay is None else weight_decay,
             warmup_fraction,
             defaults.balance_classes if balance_classes is None else balance_classes,
+            stage1_epochs,
         )
         self.save_hyperparameters()
         if recipe == "published" and weight_decay:
             raise InputError("model.weight_decay: the published recipe decays no weights", remedy="use recipe=shared")
-        if stage1_epochs < 0:
-            raise InputError(f"model.stage1_epochs is {stage1_epochs}", remedy="set it to 0 or more")
         if unknown := sorted(set(encoders or {}) - set(modalities)):
             raise InputError(
                 f"model.encoders names {unknown[0]!r}, which is no modality of the data",
                 remedy=f"use {', '.join(modalities)}",
             )
-        self.stage1_epochs = stage1_epochs
         self.recipe: RecipeName = recipe
         self.average_decay = defaults.average_decay
         self.train_conditions = train_conditions
@@ -125,10 +122,6 @@ class TwoStageTask(EmotionTask):
             bounded=self.bounded_vectors,
             padding=padding,
         )
-        self.stage: Literal[1, 2] = 1
-        self._best_uar = -1.0
-        self._best_teacher: dict[str, Tensor] | None = None
-        self._candidate: dict[str, Tensor] = {}
         self._means = EpochMeans()
 
     # -- what a method gives --------------------------------------------------------------------------------
@@ -196,7 +189,11 @@ class TwoStageTask(EmotionTask):
         """Return (B, K, M) bool: whether the teacher knows what the student shall imagine."""
         return batch.observed.unsqueeze(1) & present.any(dim=-1, keepdim=True)
 
-    # -- the stages -----------------------------------------------------------------------------------------
+    def on_train_epoch_end(self) -> None:
+        """Log the means over the epoch."""
+        self.log_dict({f"train/{name}": mean for name, mean in self._means.take().items()})
+
+    # -- set-up ---------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
         """Refuse data that the published recipe was not made for, and a strategy that waits for all gradients."""
@@ -213,82 +210,6 @@ class TwoStageTask(EmotionTask):
                 "the published recipe trains stage 2 on incomplete conditions only, but data.draw is all",
                 remedy="set data.draw to incomplete, or model.recipe to shared",
             )
-
-    def begins_anew(self, epoch: int) -> bool:
-        """Tell whether stage 2 begins with this epoch."""
-        return self.stage == 1 and epoch >= self.stage1_epochs
-
-    def on_train_epoch_start(self) -> None:
-        """Begin stage 2 when it is time: the best teacher hands over its encoders and is frozen."""
-        if not self.begins_anew(self.current_epoch):
-            return
-        if self._best_teacher is not None:
-            self.network.teacher.load_state_dict(self._best_teacher)
-        self.network.begin_student()
-        self.stage, self._best_teacher = 2, None
-
-    def on_train_epoch_end(self) -> None:
-        """Log the means over the epoch."""
-        self.log_dict({f"train/{name}": mean for name, mean in self._means.take().items()})
-
-    def validation_step(self, batch: MultimodalBatch, batch_idx: int) -> None:
-        """Score the teacher on complete rows in stage 1, the student under every condition in stage 2."""
-        if self.stage == 2:
-            super().validation_step(batch, batch_idx)
-            return
-        logits = self.network.complete_logits(batch.features, batch.padding_mask, batch.observed)
-        skipped = batch.repeated | ~batch.observed.all(dim=1)
-        self.scored_available.update(logits.unsqueeze(1), batch.labels.masked_fill(skipped, -1))
-
-    def on_validation_epoch_start(self) -> None:
-        """Keep the weights that are about to be scored: the averaged ones if there are such."""
-        super().on_validation_epoch_start()
-        if self.stage == 1:
-            self._candidate = {
-                name: value.detach().clone() for name, value in self.network.teacher.state_dict().items()
-            }
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the scores; choose the teacher."""
-        if self.stage == 2:
-            super().on_validation_epoch_end()
-            return
-        values = self.scored_available.compute()
-        if self.trainer.sanity_checking:
-            return
-        if values["uar/available"].isnan():
-            raise self._nothing_complete("val")
-        if values["uar/available"] > self._best_uar:
-            self._best_uar, self._best_teacher = float(values["uar/available"]), self._candidate
-        self.log_dict({f"val/stage1_{name}": values[f"{name}/available"] for name in ("war", "uar")})
-        self.log(self.monitor, torch.nan)
-
-    # -- checkpoints ----------------------------------------------------------------------------------------
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the stage and the best teacher so far."""
-        super().on_save_checkpoint(checkpoint)
-        checkpoint["two_stage"] = {"stage": self.stage, "best_uar": self._best_uar, "best_teacher": self._best_teacher}
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with the stage; refuse to score a student that has not begun, or to change the stages' lengths."""
-        super().on_load_checkpoint(checkpoint)
-        kept = checkpoint["two_stage"]
-        doing = None if self._trainer is None else self._trainer.state.fn
-        if doing == TrainerFn.FITTING:
-            if (before := checkpoint["hyper_parameters"]["stage1_epochs"]) != self.stage1_epochs:
-                raise InputError(
-                    f"model.stage1_epochs is {self.stage1_epochs}, but the run began with {before}",
-                    remedy="keep the lengths of the stages, or train anew",
-                )
-        elif doing is not None and kept["stage"] == 1:
-            raise InputError(
-                f"checkpoint of stage 1 (epoch {checkpoint['epoch']} of {self.stage1_epochs}): there is no student yet",
-                remedy="go on with the training by `cmarr fit --ckpt_path last`",
-            )
-        self.stage, self._best_uar, self._best_teacher = kept["stage"], kept["best_uar"], kept["best_teacher"]
-        if self.stage == 2:
-            self.network.freeze_teacher()
 
     # -- optimisation ---------------------------------------------------------------------------------------
 
