@@ -70,11 +70,9 @@ def test_a_variant_with_a_wrong_key_is_refused(config: Path):
         resolve(config, {"a": {}, "b": {"model": {"init_args": {"weight_alignment": 0}}}})
 
 
-@pytest.mark.parametrize(
-    "name", ["sweeps/ablations", "sweeps/loss_weights", "head_to_head/published", "head_to_head/shared"]
-)
+@pytest.mark.parametrize("name", ["ablations", "loss_weights", "head_to_head_published", "head_to_head_shared"])
 def test_the_published_variants_differ_from_each_other(root: Path, config: Path, name: str):
-    variants = read_variants(root / "experiments" / "configs" / f"{name}.yaml")
+    variants = read_variants(root / "experiments" / "configs" / "sweeps" / f"{name}.yaml")
     resolved = {key: yaml.safe_dump(one) for key, one in resolve(config, variants).items()}
     assert len(resolved) == len(variants) >= 4
     assert len(set(resolved.values())) == len(resolved)
