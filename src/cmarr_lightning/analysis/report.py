@@ -33,7 +33,7 @@ from cmarr_lightning.analysis.tables import MISSING_MEAN
 from cmarr_lightning.errors import InputError
 from cmarr_lightning.files import replacing
 
-__all__ = ["Section", "read_all", "write_report"]
+__all__ = ["MASKS", "Section", "read_all", "write_report"]
 
 T = TypeVar("T")
 _FORMATS = ("html", "md", "tex")

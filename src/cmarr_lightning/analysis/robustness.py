@@ -137,7 +137,7 @@ def plot_robustness(
             chosen = (table["noise"] == kind) & (table["condition"] == condition) & (table["metric"] == metric)
             _line(axis, table[chosen], "level", method, looks[method])
         what = "everything present" if condition == complete else condition
-        _dress(axis, f"{kind}: {what}", "level (noise's share of the variance)", metric)
+        _dress(axis, f"{kind}: {what}", "level of the noise", metric)
     for method, table in missing.items():
         _line(axes[-1], table[table["metric"] == metric], "rate", method, looks[method])
         _dress(axes[-1], "random missing modalities", "missing rate", metric)

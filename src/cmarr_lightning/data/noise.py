@@ -8,7 +8,8 @@ modality, and with the noise of NMER's released program (https://github.com/Wooy
 * Gaussian: :math:`\varepsilon \sim N(0, 1)` for every value; the variance of a standardised column stays 1.
 * Impulse: :math:`\varepsilon = \pm 1` in 30 % of the values and 0 in the others.
 
-The *level* is :math:`1 - \bar\alpha`, the noise's share of the variance: 0 changes nothing, 1 leaves nothing of x.
+The *level* is :math:`1 - \bar\alpha`: 0 changes nothing, 1 leaves nothing of x. Of Gaussian noise it is the share in
+the variance; impulses, of variance 0.3, make the variance smaller.
 """
 
 from __future__ import annotations
