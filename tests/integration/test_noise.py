@@ -49,6 +49,9 @@ def test_every_condition_is_scored_under_every_noise(
     assert cmarr("test", "--run", "run", *TEST_NOISE, "--seed_everything", 7) == 0  # the noise of a test is one
     pd.testing.assert_frame_equal(pd.read_csv(trained_run / "test" / "noise" / "scores.csv"), noisy)
 
+    assert cmarr("test", "--run", "run") == 0  # replaces the test before it
+    assert not (trained_run / "test" / "noise").exists()
+
 
 @pytest.mark.parametrize("task", ["CMARRTask", "MMINTask", "IFMMINTask", "NMERTask", "FusionTask"])
 def test_every_task_trains_with_noise(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from torch import Tensor
 
-from cmarr_lightning.analysis.evaluation import prediction_table, title_of, write_evaluation, write_noisy
+from cmarr_lightning.analysis.evaluation import NOISE, prediction_table, title_of, write_evaluation, write_noisy
 from cmarr_lightning.analysis.tables import print_noisy, print_scores
 from cmarr_lightning.batch import MultimodalBatch
 from cmarr_lightning.tasks.base import EmotionTask
@@ -100,6 +101,8 @@ class ResultsWriter(Callback):
                 folder, {name: c.cpu() for name, c in noisy.items()}, task.condition_names, task.class_names
             )
             console.print(print_noisy(table, task.condition_names[-1]))
+        elif stage == "test":  # a test replaces the one before, noise included
+            shutil.rmtree(folder / NOISE, ignore_errors=True)
         console.print(f"Scores and confusion matrices: {folder}", soft_wrap=True)
 
 
