@@ -66,7 +66,7 @@ def cluster_counts(results: ProtocolResults, cluster: Cluster) -> tuple[list[str
     names = sorted(set(labels))
     axes = (names, whole_seeds(results), results.all_conditions, results.class_names, results.class_names)
     columns = (labels, table["seed"], table["condition"], table["true"], table["predicted"])
-    codes = tuple(pd.Index(axis).get_indexer(column) for axis, column in zip(axes, columns, strict=True))
+    codes = tuple(pd.Index(np.asarray(axis)).get_indexer(column) for axis, column in zip(axes, columns, strict=True))
     shape = tuple(len(axis) for axis in axes)
     cells = np.ravel_multi_index(codes, shape)
     return names, np.bincount(cells, minlength=int(np.prod(shape))).reshape(shape)
