@@ -106,7 +106,9 @@ def missing_rate_scores(results: ProtocolResults, masks: pd.DataFrame | None = N
     names, seeds, rates = results.class_names, whole_seeds(results), sorted(masks["rate"].unique())
     axes = (seeds, rates, names, names)
     columns = (met["seed"], met["rate"], met["true"], met["predicted"])
-    codes = np.array([pd.Index(np.asarray(axis)).get_indexer(column) for axis, column in zip(axes, columns, strict=True)])
+    codes = np.array(
+        [pd.Index(np.asarray(axis)).get_indexer(column) for axis, column in zip(axes, columns, strict=True)]
+    )
     shape = tuple(len(axis) for axis in axes)
     cells = np.ravel_multi_index(tuple(codes[:, (codes >= 0).all(axis=0)]), shape)
     counts = np.bincount(cells, minlength=int(np.prod(shape))).reshape(shape)

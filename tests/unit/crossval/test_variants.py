@@ -70,7 +70,10 @@ def test_a_variant_with_a_wrong_key_is_refused(config: Path):
         resolve(config, {"a": {}, "b": {"model": {"init_args": {"weight_alignment": 0}}}})
 
 
-@pytest.mark.parametrize("name", ["ablations", "loss_weights", "head_to_head_published", "head_to_head_shared"])
+@pytest.mark.parametrize(
+    "name",
+    ["ablations", "loss_weights", "head_to_head_published", "head_to_head_published_msp_improv", "head_to_head_shared"],
+)
 def test_the_published_variants_differ_from_each_other(root: Path, config: Path, name: str):
     variants = read_variants(root / "experiments" / "configs" / "sweeps" / f"{name}.yaml")
     resolved = {key: yaml.safe_dump(one) for key, one in resolve(config, variants).items()}
