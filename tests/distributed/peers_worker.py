@@ -1,6 +1,6 @@
-"""Both stages of MMIN on the share of a process; run as `peers_worker.py STORE OUT` with RANK and WORLD_SIZE set.
+"""Both stages of a peer on the share of a process.
 
-What it measures is saved as OUT/<rank>.pt.
+Run as `peers_worker.py STORE OUT TASK` with RANK and WORLD_SIZE set. What it measures is saved as OUT/<rank>.pt.
 """
 
 from __future__ import annotations
@@ -16,25 +16,22 @@ import torch
 
 from cmarr_lightning import FeatureDataModule
 from cmarr_lightning.callbacks import AveragedWeights
-from cmarr_lightning.tasks import MMINTask
+from cmarr_lightning.tasks import IFMMINTask, MMINTask, NMERTask
+from cmarr_lightning.tasks.two_stage import TwoStageTask
 
 BATCH = 32
 """Rows of the global batch."""
 
 
-class StillTask(MMINTask):
+class Still(TwoStageTask):
     """Without dropout, which draws other numbers in every process; notes the teacher's scores."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.teacher_scores: list[float] = []
         self.eval()
-        with torch.no_grad():  # as published the cascades begin with a loss of 1e7, where rounding grows to chaos
-            for cascade in (self.network.student.forward_cascade, self.network.student.backward_cascade):
-                for decoder in cascade.decoders.parameters():
-                    decoder.mul_(0.1)
 
-    def train(self, mode: bool = True) -> StillTask:
+    def train(self, mode: bool = True) -> Still:
         return super().train(False)
 
     def on_validation_epoch_end(self) -> None:
@@ -43,12 +40,34 @@ class StillTask(MMINTask):
             self.teacher_scores.append(float(self.trainer.callback_metrics["val/stage1_uar"]))
 
 
-def fit(store: str) -> tuple[StillTask, pl.Trainer, FeatureDataModule]:
+class StillMMIN(Still, MMINTask):
+    """MMIN with milder first weights: the published ones begin with a loss of 1e7, where rounding grows to chaos."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        with torch.no_grad():
+            for cascade in (self.network.student.forward_cascade, self.network.student.backward_cascade):
+                for decoder in cascade.decoders.parameters():
+                    decoder.mul_(0.1)
+
+
+class StillIFMMIN(Still, IFMMINTask):
+    """IF-MMIN."""
+
+
+class StillNMER(Still, NMERTask):
+    """NMER."""
+
+
+TASKS: dict[str, type[Still]] = {"MMIN": StillMMIN, "IF-MMIN": StillIFMMIN, "NMER": StillNMER}
+
+
+def fit(store: str, name: str) -> tuple[Still, pl.Trainer, FeatureDataModule]:
     """Train two epochs of each stage, with averaged weights."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     pl.seed_everything(0, verbose=False)
     data = FeatureDataModule(store, batch_size=BATCH // processes, draw="incomplete", verify_checksums=False)
-    task = StillTask(
+    task = TASKS[name](
         modalities=data.modalities,
         feature_dims=data.feature_dims,
         class_names=data.class_names,
@@ -73,9 +92,9 @@ def fit(store: str) -> tuple[StillTask, pl.Trainer, FeatureDataModule]:
     return task, trainer, data
 
 
-def measure(store: str) -> dict[str, Any]:
+def measure(store: str, name: str) -> dict[str, Any]:
     """Train and test."""
-    task, trainer, data = fit(store)
+    task, trainer, data = fit(store, name)
     validated = {name: value.clone() for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
     weights = {name: value.clone() for name, value in task.network.state_dict().items()}  # a test makes them equal
     (tested,) = trainer.test(task, datamodule=data, verbose=False)
@@ -93,5 +112,5 @@ def measure(store: str) -> dict[str, Any]:
 if __name__ == "__main__":
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
-    measured = measure(sys.argv[1])
+    measured = measure(sys.argv[1], sys.argv[3])
     torch.save(measured, Path(sys.argv[2]) / f"{os.environ['RANK']}.pt")

@@ -18,7 +18,7 @@ Results = dict[str, Any]
 @pytest.fixture(scope="module")
 def one(tiny_store: Path) -> Results:
     """What one process measures."""
-    measured: Results = runpy.run_path(str(WORKER))["measure"](str(tiny_store))
+    measured: Results = runpy.run_path(str(WORKER))["measure"](str(tiny_store), "MMIN")
     return measured
 
 
@@ -27,8 +27,12 @@ def two(
     tiny_store: Path, tmp_path_factory: pytest.TempPathFactory, two_processes: Callable[..., None]
 ) -> list[Results]:
     """What each of two processes measures."""
-    out = tmp_path_factory.mktemp("out")
-    two_processes(WORKER, tiny_store, out)
+    return trained_by(two_processes, tiny_store, tmp_path_factory.mktemp("out"), "MMIN")
+
+
+def trained_by(two_processes: Callable[..., None], store: Path, out: Path, name: str) -> list[Results]:
+    """Train a method in two processes; return what each of them measures."""
+    two_processes(WORKER, store, out, name)
     return [torch.load(out / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
@@ -68,3 +72,15 @@ def test_each_stage_steps_its_own_network_only(one: Results, two: list[Results])
     assert len(set(map(float, one["optimizer"]))) == 1
     for rank in two:
         assert list(map(float, rank["optimizer"])) == list(map(float, one["optimizer"]))
+
+
+@pytest.mark.parametrize("name", ["IF-MMIN", "NMER"])
+def test_processes_agree_where_each_compares_the_moments_of_its_own_rows(
+    name: str, one: Results, tiny_store: Path, tmp_path: Path, two_processes: Callable[..., None]
+):
+    first, second = trained_by(two_processes, tiny_store, tmp_path, name)
+    torch.testing.assert_close(first["weights"], second["weights"], rtol=0, atol=0)
+    assert first["teacher_scores"] == second["teacher_scores"]
+    assert first["tested"] == second["tested"]
+    counted = first["confusion"] + second["confusion"]
+    assert counted.sum(dim=(1, 2)).tolist() == one["confusion"].sum(dim=(1, 2)).tolist()
