@@ -57,7 +57,7 @@ def noise_scores(results: ProtocolResults) -> pd.DataFrame:
     parts = []
     for name in dict.fromkeys(key.rpartition("@")[2] for key in noisy[0]):
         kind, level, *hit = name.split("-", 2)
-        label = " in ".join([f"{kind} noise", *hit])
+        label = " in ".join([f"{'Gaussian' if kind == 'gaussian' else kind} noise", *hit])
         confusion = np.array([[counts[f"{c}@{name}"] for c in results.conditions] for counts in noisy])
         parts.append(_score(results, confusion).assign(noise=label, level=float(level)))
     scores = pd.concat(parts)

@@ -35,10 +35,10 @@ def test_noisy_scores_are_pooled_over_folds_and_averaged_over_seeds(make_protoco
         runs = [run for run in results.runs if run.seed == seed]
         counts = sum(results.noisy_confusion(run)["text@gaussian-0.5"] for run in runs)
         expected.append(unweighted_average_recall(torch.tensor(counts)).item())
-    assert scores["gaussian noise", 0.5, "text", "uar"] == pytest.approx(np.mean(expected))
-    single = [scores["gaussian noise", 1, name, "uar"] for name in ("audio", "text")]
-    assert scores["gaussian noise", 1, "mean of incomplete", "uar"] == pytest.approx(np.mean(single))
-    assert set(scores.index.get_level_values("noise")) == {"gaussian noise", "impulse noise in audio"}
+    assert scores["Gaussian noise", 0.5, "text", "uar"] == pytest.approx(np.mean(expected))
+    single = [scores["Gaussian noise", 1, name, "uar"] for name in ("audio", "text")]
+    assert scores["Gaussian noise", 1, "mean of incomplete", "uar"] == pytest.approx(np.mean(single))
+    assert set(scores.index.get_level_values("noise")) == {"Gaussian noise", "impulse noise in audio"}
 
 
 def test_level_0_is_the_test_without_noise(make_protocol):
@@ -46,7 +46,7 @@ def test_level_0_is_the_test_without_noise(make_protocol):
     scores = noise_scores(results).set_index(["noise", "level", "condition", "metric"])["value"]
     pooled = summarize(results, intervals=False).set_index(["condition", "metric"])["pooled"]
     for condition in ("audio", "audio+text", "mean of incomplete"):
-        for kind in ("gaussian noise", "impulse noise in audio"):
+        for kind in ("Gaussian noise", "impulse noise in audio"):
             assert scores[kind, 0.0, condition, "war"] == pytest.approx(pooled[condition, "war"])
 
 
@@ -102,7 +102,7 @@ def test_the_picture_holds_all_methods(make_protocol):
     figure = plot_robustness({"first": noise_scores(first)}, missing, "audio+text")
     titles = [axis.get_title() for axis in figure.axes if axis.axison]
     assert titles == [
-        *("gaussian noise: everything present", "gaussian noise: mean of incomplete"),
+        *("Gaussian noise: everything present", "Gaussian noise: mean of incomplete"),
         *("impulse noise in audio: everything present", "impulse noise in audio: mean of incomplete"),
         "random missing modalities",
     ]
@@ -117,7 +117,7 @@ def test_the_report_says_what_is_missing_and_keeps_the_masks(make_protocol, tmp_
     said: list[str] = []
     write_report([noisy.folder, quiet.folder], tmp_path / "report", say=said.append)
     text = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
-    assert "| gaussian noise, level 0.5 | " in text
+    assert "| Gaussian noise, level 0.5 | " in text
     assert "| missing rate 0.3 | " in text
     assert any("quiet" in line and "without noise" in line for line in said)
     masks = pd.read_csv(tmp_path / "report" / MASKS)
