@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 for setting in "$@"; do
     config=experiments/reproduce/$setting.yaml
     cmarr crossval -c "$config" --out "runs/$setting" --seeds 0,1,2
-    cmarr svm -c "$config" --out "runs/svm_$setting"
+    cmarr baseline -c "$config" --out "runs/svm_$setting"
     cmarr report "runs/$setting" "runs/svm_$setting" --out "reports/$setting"
     cp "reports/$setting/report.md" "experiments/results/$setting.md"
 done

@@ -95,7 +95,7 @@ def read_all(folders: Sequence[str | Path]) -> tuple[list[ProtocolResults], list
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise InputError(
-                f"{folder}: no such folder", remedy="name folders written by `cmarr crossval` or `cmarr svm`"
+                f"{folder}: no such folder", remedy="name folders written by `cmarr crossval` or `cmarr baseline`"
             )
         finished, unfinished = read_runs(folder)
         if not finished:
@@ -112,7 +112,7 @@ def read_all(folders: Sequence[str | Path]) -> tuple[list[ProtocolResults], list
 
 
 def write_report(folders: Sequence[str | Path], out: str | Path, *, say: Callable[[str], None] = print) -> list[Path]:
-    """Report on the results of `cmarr crossval` and `cmarr svm`.
+    """Report on the results of `cmarr crossval` and `cmarr baseline`.
 
     Args:
         folders: Of one protocol each, all of the same data, classes, conditions and test rows.

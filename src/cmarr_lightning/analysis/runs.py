@@ -223,7 +223,7 @@ class ProtocolResults:
 
 
 def load_results(folder: str | Path) -> ProtocolResults:
-    """Read the results of `cmarr crossval` or `cmarr svm`.
+    """Read the results of `cmarr crossval` or `cmarr baseline`.
 
     Raises:
         InputError: No finished run there, or runs of different methods, data or classes.

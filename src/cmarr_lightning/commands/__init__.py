@@ -17,7 +17,7 @@ COMMANDS: dict[str, str] = {
     "inspect": "cmarr_lightning.commands.inspect",
     "synthesize": "cmarr_lightning.commands.synthesize",
     "crossval": "cmarr_lightning.commands.crossval",
-    "svm": "cmarr_lightning.commands.svm",
+    "baseline": "cmarr_lightning.commands.baseline",
     "report": "cmarr_lightning.commands.report",
     "benchmark": "cmarr_lightning.commands.benchmark",
 }

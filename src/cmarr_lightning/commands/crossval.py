@@ -81,7 +81,7 @@ def command_line(name: str, args: argparse.Namespace) -> str:
     words = ["cmarr", name]
     for config in args.config:
         words += ["-c", config]
-    for option in ("variants", "out", "seeds", "folds", "method"):
+    for option in ("variants", "out", "seeds", "folds", "method", "machine"):
         if (value := getattr(args, option, None)) is not None:
             words += [f"--{option}", value]
     return shlex.join([*words, "--", *args.overrides] if args.overrides else words)

@@ -8,7 +8,7 @@ __all__ = ["HELP", "add_arguments", "run"]
 
 HELP = "compare results: a page, a Markdown and a LaTeX table, pictures"
 
-_DESCRIPTION = """Compare the results of `cmarr crossval` and `cmarr svm` on the same data.
+_DESCRIPTION = """Compare the results of `cmarr crossval` and `cmarr baseline` on the same data.
 
 Writes OUT/report.html (one file, needs no network), OUT/report.md, OUT/report.tex and the pictures as
 OUT/figures/*.pdf. The first RESULTS is what the others are tested against. The quality of reconstructions needs the
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `cmarr report`."""
     parser.description = _DESCRIPTION
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("results", nargs="+", metavar="RESULTS", help="folder of `cmarr crossval` or `cmarr svm`")
+    parser.add_argument("results", nargs="+", metavar="RESULTS", help="folder of `cmarr crossval` or `cmarr baseline`")
     parser.add_argument(
         "--out", required=True, metavar="OUT", help="folder of the report; files of an earlier one are replaced"
     )

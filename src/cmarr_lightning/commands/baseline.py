@@ -1,4 +1,4 @@
-"""`cmarr svm`: the same protocol with one RBF support vector machine per condition."""
+"""`cmarr baseline`: the same protocol with one classifier of scikit-learn per condition."""
 
 from __future__ import annotations
 
@@ -13,22 +13,26 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from cmarr_lightning.analysis.kernel_baseline import Machine
     from cmarr_lightning.data.datamodule import FeatureDataModule
 
 __all__ = ["HELP", "add_arguments", "run"]
 
-HELP = "test one support vector machine per condition on the same folds and rows"
+HELP = "test one support vector machine or logistic regression per condition on the same folds and rows"
 
-_DESCRIPTION = """Train one RBF support vector machine per condition on the training rows of each fold, and test it.
-
-C = 2, gamma = 1 / number of modalities present, balanced classes: fixed, not tuned. Reads `data` of the configuration
-and leaves the same tables as `cmarr crossval`. Needs scikit-learn: pip install cmarr-lightning[baselines]"""
+_DESCRIPTION = """Train one RBF support vector machine (or logistic regression) per condition on the training rows of
+each fold, and test it. C and gamma are those of the highest UAR on the validation fold; the classes are balanced. Reads
+`data` of the configuration and leaves the same tables as `cmarr crossval`. Needs scikit-learn:
+pip install cmarr-lightning[baselines]"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of `cmarr svm`."""
+    """Declare the arguments of `cmarr baseline`."""
     parser.description = _DESCRIPTION
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument(
+        "--machine", choices=("svm", "logistic"), default="svm", help="the classifier (default: %(default)s)"
+    )
     add_protocol_arguments(parser)
 
 
@@ -38,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from cmarr_lightning.analysis.kernel_baseline import PARAMETERS, require_sklearn
+    from cmarr_lightning.analysis.kernel_baseline import SETTINGS, TITLES, require_sklearn
     from cmarr_lightning.analysis.runs import is_finished, run_name
     from cmarr_lightning.analysis.summary import conclude
     from cmarr_lightning.crossval.plan import (
@@ -53,22 +57,26 @@ def run(args: argparse.Namespace) -> int:
 
     require_sklearn()
     folder, console = Path(args.out), Console()
-    config = {"data": resolve_config(config_words(args))["data"], "svm": PARAMETERS}
+    config = {
+        "data": resolve_config(config_words(args))["data"],
+        "machine": args.machine,
+        "settings": SETTINGS[args.machine],
+    }
     data = build_data(config)
     folds = choose_folds(data, args.folds)
-    identity = identify(config, data, args.method or "RBF-SVM")
+    identity = identify(config, data, args.method or TITLES[args.machine])
     keep_protocol(folder, identity)
     with exclusive(folder):
         data.prepare_data()
         for fold in folds:
             path = folder / run_name(fold, 0)
             if not is_finished(path):
-                _run_fold(path, build_data(config, fold), run_about(identity, config, fold, 0), console)
-        conclude(folder, command_line("svm", args), console)
+                _run_fold(path, build_data(config, fold), args.machine, run_about(identity, config, fold, 0), console)
+        conclude(folder, command_line("baseline", args), console)
     return 0
 
 
-def _run_fold(path: Path, data: FeatureDataModule, about: dict[str, Any], console: Console) -> None:
+def _run_fold(path: Path, data: FeatureDataModule, machine: Machine, about: dict[str, Any], console: Console) -> None:
     """Train, test and write one fold; it is finished when its `about.json` is there."""
     from rich.progress import track
 
@@ -76,11 +84,12 @@ def _run_fold(path: Path, data: FeatureDataModule, about: dict[str, Any], consol
     from cmarr_lightning.analysis.kernel_baseline import CLEAN, predict_conditions, tabulate
     from cmarr_lightning.analysis.runs import write_results
     from cmarr_lightning.files import replacing
-    from cmarr_lightning.modalities import all_conditions
+    from cmarr_lightning.modalities import all_conditions, condition_name
 
     total = len(all_conditions(data.modalities))
-    predicted = dict(track(predict_conditions(data), path.name, total=total, console=console))
-    names, confusion, predictions = tabulate(data, {c: classes[CLEAN] for c, classes in predicted.items()})
+    fitted = list(track(predict_conditions(data, machine), path.name, total=total, console=console))
+    about |= {"chosen": {condition_name(one.condition): one.settings for one in fitted}}
+    names, confusion, predictions = tabulate(data, {one.condition: one.predicted[CLEAN] for one in fitted})
     write_evaluation(
         path / "test",
         confusion,
@@ -91,7 +100,7 @@ def _run_fold(path: Path, data: FeatureDataModule, about: dict[str, Any], consol
         predictions=predictions,
     )
     noisy = {
-        noise.name: tabulate(data, {c: classes[noise.name] for c, classes in predicted.items()})[1][:total]
+        noise.name: tabulate(data, {one.condition: one.predicted[noise.name] for one in fitted})[1][:total]
         for noise in data.test_noise
     }
     if noisy:
