@@ -95,7 +95,7 @@ def test_the_support_vector_machine_is_compared_on_the_same_rows(
 ):
     pytest.importorskip("sklearn")
     cut = words.index("--")
-    assert cmarr("svm", *words[:cut], "--out", tmp_path / "svm", "--folds", "0,1", *words[cut:]) == 0
+    assert cmarr("baseline", *words[:cut], "--out", tmp_path / "svm", "--folds", "0,1", *words[cut:]) == 0
     test = paired_test(load_results(tmp_path / "svm"), load_results(finished[0]), resamples=100)
     assert len(test) == 8 * 3
     assert (test["n"] == 120).all()

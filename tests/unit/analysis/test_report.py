@@ -185,7 +185,7 @@ def test_a_support_vector_machine_stands_beside_a_network(
     tiny_protocol: Path, tiny_store: Path, config: Path, cmarr: Callable[..., int], tmp_path: Path
 ):
     pytest.importorskip("sklearn")
-    assert cmarr("svm", "-c", config, "--out", "svm", "--folds", "0,1,2", "--", "--data.store", tiny_store) == 0
+    assert cmarr("baseline", "-c", config, "--out", "svm", "--folds", "0,1,2", "--", "--data.store", tiny_store) == 0
     said: list[str] = []
     write_report([tmp_path / "svm", tiny_protocol], tmp_path / "out", say=said.append)
     assert any("RBF-SVM has no network" in line for line in said)
