@@ -113,19 +113,16 @@ def _choose(
     machine: Machine, vectors: np.ndarray, labels: np.ndarray, train: np.ndarray, val: np.ndarray, num_blocks: int
 ) -> tuple[Any, dict[str, float]]:
     """Train with all settings; return the classifier of the highest UAR on the validation rows, and its settings."""
+    from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import recall_score
     from sklearn.svm import SVC
 
-    def fit(settings: dict[str, float]) -> Any:
-        options = {"C": settings["C"], "class_weight": "balanced"}
+    def make(settings: dict[str, float]) -> Any:
         if machine == "logistic":
-            from sklearn.linear_model import LogisticRegression
+            return LogisticRegression(C=settings["C"], class_weight="balanced", max_iter=1000)
+        return SVC(C=settings["C"], gamma=settings["gamma"] / num_blocks, class_weight="balanced", cache_size=500)
 
-            return LogisticRegression(max_iter=1000, **options).fit(vectors[train], labels[train])
-        gamma = settings["gamma"] / num_blocks
-        return SVC(gamma=gamma, cache_size=500, **options).fit(vectors[train], labels[train])
-
-    fitted = [(fit(settings), settings) for settings in SETTINGS[machine]]
+    fitted = [(make(settings).fit(vectors[train], labels[train]), settings) for settings in SETTINGS[machine]]
     found = sorted(set(labels[val]))
     uars = [
         recall_score(labels[val], one.predict(vectors[val]), labels=found, average="macro", zero_division=0)
