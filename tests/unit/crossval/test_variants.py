@@ -79,3 +79,10 @@ def test_the_published_variants_differ_from_each_other(root: Path, config: Path,
     resolved = {key: yaml.safe_dump(one) for key, one in resolve(config, variants).items()}
     assert len(resolved) == len(variants) >= 4
     assert len(set(resolved.values())) == len(resolved)
+
+
+def test_on_msp_improv_only_mmin_was_published_with_other_settings(root: Path):
+    sweeps = root / "experiments" / "configs" / "sweeps"
+    usual, other = (read_variants(sweeps / f"head_to_head_published{end}.yaml") for end in ("", "_msp_improv"))
+    assert usual.pop("MMIN") != other.pop("MMIN")
+    assert usual == other
