@@ -15,7 +15,7 @@ for setting in "$@"; do
     [[ $recipe-$setting != published-msp_* ]] || variants=${variants%.yaml}_msp_improv.yaml
     run=${setting}_$recipe
     cmarr crossval "${settings[@]}" --variants "$variants" --out "runs/$run" --seeds "${SEEDS:-0,1,2}"
-    cmarr baseline "${settings[@]}" --out "runs/svm_noisy_$setting"
-    cmarr report "runs/$run"/*/ "runs/svm_noisy_$setting" --out "reports/$run"
+    cmarr baseline "${settings[@]}" --out "runs/${setting}_svm"
+    cmarr report "runs/$run"/*/ "runs/${setting}_svm" --out "reports/$run"
     cp "reports/$run/report.md" "experiments/results/$run.md"
 done
