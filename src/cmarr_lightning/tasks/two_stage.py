@@ -58,8 +58,8 @@ class TwoStageTask(TaughtTask):
         input_dropout: Of the scaled features, shared by the frames of an utterance.
         padding: `invariant` leaves padded frames out; `released` reads them as zeros, as the released programs do, so
             that a prediction depends on its batch mates.
-        learning_rate: Peak; by default the recipe's, 2e-4 or 2e-3. On utterance vectors 2e-4 leaves the network far from
-            trained; see docs/peers.md.
+        learning_rate: Peak; by default the recipe's, 2e-4 or 2e-3. 2e-4 is too low for utterance vectors; see
+            docs/peers.md.
         weight_decay: Of AdamW in the shared recipe; by default 1e-2.
         warmup_fraction: Part of the steps of each stage over which the rate rises in the shared recipe.
         balance_classes: Exponent of the inverse class frequencies; by default the recipe's, 0 or 0.75.
