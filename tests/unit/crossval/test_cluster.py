@@ -48,24 +48,29 @@ def test_nothing_to_do_submits_nothing(tmp_path: Path):
 
 
 def test_what_is_unfinished_is_cancelled(tmp_path: Path, make_job: Callable[[str, str], Job]):
-    started, outlived = tmp_path / "started", tmp_path / "outlived"
+    beats = tmp_path / "beats"
     code = f"""
 import pathlib, time
 from cmarr_lightning.crossval.run import end_with_parent
 end_with_parent()
-pathlib.Path({str(started)!r}).touch()
-time.sleep(2)
-pathlib.Path({str(outlived)!r}).touch()"""
+for beat in range(300):
+    pathlib.Path({str(beats)!r}).write_text(str(beat))
+    time.sleep(0.1)"""
 
     def interrupt(running: object) -> None:
-        if started.exists():
+        if beats.exists():
             raise KeyboardInterrupt
 
     executor = make_executor(tmp_path / "jobs", 1, {}, kind="local")
     with pytest.raises(KeyboardInterrupt):
         run_jobs_on(executor, [make_job("long", code)], starting=print, ended=print, waiting=interrupt)
-    time.sleep(2.5)
-    assert not outlived.exists()
+    for _ in range(10):  # a busy machine takes its time
+        last = beats.read_text()
+        time.sleep(1)
+        if beats.read_text() == last:
+            break
+    assert beats.read_text() == last
+    assert last != "299"
 
 
 def test_a_job_that_the_cluster_ends_has_failed_and_its_log_says_so(
