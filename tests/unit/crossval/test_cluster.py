@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -47,7 +48,9 @@ def test_nothing_to_do_submits_nothing(tmp_path: Path):
     assert not list((tmp_path / "jobs").iterdir())
 
 
-def test_what_is_unfinished_is_cancelled(tmp_path: Path, make_job: Callable[[str, str], Job]):
+def test_what_is_unfinished_is_cancelled(
+    tmp_path: Path, make_job: Callable[[str, str], Job], request: pytest.FixtureRequest
+):
     beats = tmp_path / "beats"
     code = f"""
 import pathlib, time
@@ -62,6 +65,9 @@ for beat in range(300):
             raise KeyboardInterrupt
 
     executor = make_executor(tmp_path / "jobs", 1, {}, kind="local")
+    # submitit cancels by SIGINT, which a shell lets its background processes, and so what they start, ignore.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with pytest.raises(KeyboardInterrupt):
         run_jobs_on(executor, [make_job("long", code)], starting=print, ended=print, waiting=interrupt)
     for _ in range(10):  # a busy machine takes its time
