@@ -16,7 +16,7 @@ demo: .venv/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash experiments/demo.sh
 
 test: .venv/installed lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: .venv/installed
 	$(BIN)/ruff check .
