@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import TypeAlias
 
@@ -18,6 +18,7 @@ __all__ = [
     "condition_table",
     "incomplete_conditions",
     "parse_condition",
+    "per_modality",
 ]
 
 Condition: TypeAlias = tuple[str, ...]
@@ -86,3 +87,25 @@ def condition_table(modalities: Sequence[str], conditions: Sequence[Condition] |
     """
     rows = all_conditions(modalities) if conditions is None else conditions
     return torch.tensor([[m in row for m in modalities] for row in rows], dtype=torch.bool)
+
+
+def per_modality(option: str, value: float | Mapping[str, float], modalities: Sequence[str]) -> dict[str, float]:
+    """Give an option that is one number for all modalities, or a number by name, a value for each of them.
+
+    Raises:
+        InputError: The names are not those of the modalities.
+
+    Examples:
+        >>> per_modality("input_dropout", 0.1, ("audio", "text"))
+        {'audio': 0.1, 'text': 0.1}
+        >>> per_modality("input_dropout", {"text": 0.4, "audio": 0.1}, ("audio", "text"))
+        {'audio': 0.1, 'text': 0.4}
+    """
+    if not isinstance(value, Mapping):
+        return dict.fromkeys(modalities, value)
+    if set(value) != set(modalities):
+        raise InputError(
+            f"{option} names {', '.join(value) or 'nothing'}, the modalities are {', '.join(modalities)}",
+            remedy="name each of them once, or give one number for all",
+        )
+    return {m: value[m] for m in modalities}

@@ -166,6 +166,11 @@ def test_settings_that_a_constructor_refuses(refused_fit: Refused):
     assert "embed_dim 18 is not divisible" in refused_fit("--model.embed_dim", 18, "--model.num_heads", 2)
 
 
+def test_an_option_by_name_of_other_modalities(refused_fit: Refused):
+    message = refused_fit("--model.input_dropout", "{audio: 0.1, text: 0.4}")
+    assert "input_dropout names audio, text, the modalities are audio, video, text" in message
+
+
 def test_a_device_that_is_not_there(refused_fit: Refused, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("lightning.pytorch.accelerators.CUDAAccelerator.is_available", lambda: False)
     refused_fit("--trainer.accelerator", "cuda")

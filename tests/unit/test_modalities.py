@@ -13,6 +13,7 @@ from cmarr_lightning.modalities import (
     condition_table,
     incomplete_conditions,
     parse_condition,
+    per_modality,
 )
 
 NAMES = ("audio", "video", "text", "eeg", "gsr", "nonverbal")
@@ -80,3 +81,9 @@ def test_the_table_says_what_the_conditions_say(count):
 def test_the_table_keeps_the_order_of_the_conditions_it_is_given():
     table = condition_table(NAMES[:3], [("video", "text"), ("audio",)])
     assert table.tolist() == [[False, True, True], [True, False, False]]
+
+
+@pytest.mark.parametrize("given_names", [("audio",), ("audio", "video", "text"), ()])
+def test_an_option_by_name_names_exactly_the_modalities(given_names):
+    with pytest.raises(InputError, match=r"input_dropout names .*, the modalities are audio, text"):
+        per_modality("input_dropout", dict.fromkeys(given_names, 0.1), ("audio", "text"))

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cmarr_lightning.modalities import per_modality
 from cmarr_lightning.nn.encoders import FeatureEncoder
 from cmarr_lightning.nn.flows import LatentFlow
 from cmarr_lightning.nn.fusion import FusionClassifier
@@ -60,7 +61,7 @@ class CMARRNetwork(nn.Module):
         flow_steps: Coupling steps per flow.
         encoder_hidden_dim: Width of the encoders' hidden layer; None leaves it out.
         encoder_dropout: In the encoders.
-        input_dropout: Of the scaled features.
+        input_dropout: Of the scaled features; one for all modalities, or by name.
         umc_dropout: In the MLPs of the UMC.
         head_hidden_dim: Width of the classifier's hidden layer.
         head_dropout: In the classifier.
@@ -90,7 +91,7 @@ class CMARRNetwork(nn.Module):
         flow_steps: int = 3,
         encoder_hidden_dim: int | None = None,
         encoder_dropout: float = 0.1,
-        input_dropout: float = 0.0,
+        input_dropout: float | Mapping[str, float] = 0.0,
         umc_dropout: float = 0.1,
         head_hidden_dim: int = 128,
         head_dropout: float = 0.5,
@@ -107,9 +108,10 @@ class CMARRNetwork(nn.Module):
         self.alignment = alignment
         self.aggregation = aggregation
         self.scaler = nn.ModuleDict({m: FeatureScaler(dim) for m, dim in feature_dims.items()})
+        dropped = per_modality("input_dropout", input_dropout, self.modalities)
         self.encoder = nn.ModuleDict(
             {
-                m: FeatureEncoder(dim, embed_dim, encoder_hidden_dim, encoder_dropout, input_dropout)
+                m: FeatureEncoder(dim, embed_dim, encoder_hidden_dim, encoder_dropout, dropped[m])
                 for m, dim in feature_dims.items()
             }
         )

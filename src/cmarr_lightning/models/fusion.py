@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from cmarr_lightning.modalities import per_modality
 from cmarr_lightning.nn.encoders import FeatureEncoder
 from cmarr_lightning.nn.scaling import FeatureScaler
 
@@ -33,7 +34,7 @@ class FusionNetwork(nn.Module):
         embed_dim: E.
         encoder_hidden_dim: Width of the encoders' hidden layer; None leaves it out.
         encoder_dropout: In the encoders.
-        input_dropout: Of the scaled features.
+        input_dropout: Of the scaled features; one for all modalities, or by name.
         head_hidden_dim: Width of the classifier's hidden layer.
         head_dropout: Of the classifier's hidden layer.
     """
@@ -46,7 +47,7 @@ class FusionNetwork(nn.Module):
         embed_dim: int = 128,
         encoder_hidden_dim: int | None = None,
         encoder_dropout: float = 0.1,
-        input_dropout: float = 0.0,
+        input_dropout: float | Mapping[str, float] = 0.0,
         head_hidden_dim: int = 128,
         head_dropout: float = 0.5,
     ) -> None:
@@ -54,9 +55,10 @@ class FusionNetwork(nn.Module):
         self.modalities = tuple(feature_dims)
         self.imputation: Imputation = imputation
         self.scaler = nn.ModuleDict({m: FeatureScaler(dim) for m, dim in feature_dims.items()})
+        dropped = per_modality("input_dropout", input_dropout, self.modalities)
         self.encoder = nn.ModuleDict(
             {
-                m: FeatureEncoder(dim, embed_dim, encoder_hidden_dim, encoder_dropout, input_dropout)
+                m: FeatureEncoder(dim, embed_dim, encoder_hidden_dim, encoder_dropout, dropped[m])
                 for m, dim in feature_dims.items()
             }
         )

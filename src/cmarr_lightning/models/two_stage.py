@@ -21,7 +21,7 @@ class EncoderOptions(TypedDict):
     embed_dim: int
     hidden_dim: int
     dropout: float
-    input_dropout: float
+    input_dropout: float | Mapping[str, float]
     bounded: bool
     padding: Padding
 

@@ -27,7 +27,7 @@ def sinusoidal_positions(length: int, dim: int) -> Tensor:
     return torch.stack([torch.sin(position * rate), torch.cos(position * rate) - 1], dim=-1).flatten(1)
 
 
-class FrameSharedDropout(nn.Module):
+class FrameSharedDropout(nn.Dropout):
     """Drop whole columns of an utterance: one mask (B, 1, D) for all its frames (B, T, D).
 
     Neighbouring frames say nearly the same, so that dropping single values hides little; and random numbers are
@@ -36,10 +36,6 @@ class FrameSharedDropout(nn.Module):
     Args:
         p: Probability of a column to be dropped.
     """
-
-    def __init__(self, p: float) -> None:
-        super().__init__()
-        self.p = p
 
     def forward(self, frames: Tensor) -> Tensor:
         """Drop columns of frames (B, T, D) in training."""

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cmarr_lightning.modalities import per_modality
 from cmarr_lightning.nn.encoders import FrameSharedDropout
 
 __all__ = [
@@ -175,7 +176,7 @@ class UtteranceEncoders(nn.Module):
         embed_dim: E.
         hidden_dim: Width of the hidden layer of `mlp`.
         dropout: In `textcnn` and `mlp`.
-        input_dropout: Of the scaled features, shared by the frames.
+        input_dropout: Of the scaled features, shared by the frames; one for all modalities, or by name.
         bounded: Whether embeddings of `mlp` stay below 1.
         padding: `invariant`: padded frames are left out, and the zero input of a missing modality is one frame.
             `released`: both are zeros up to the longest utterance of the batch.
@@ -193,14 +194,16 @@ class UtteranceEncoders(nn.Module):
         embed_dim: int = 128,
         hidden_dim: int = 128,
         dropout: float = 0.5,
-        input_dropout: float = 0.0,
+        input_dropout: float | Mapping[str, float] = 0.0,
         bounded: bool = True,
         padding: Padding = "invariant",
     ) -> None:
         super().__init__()
         self.modalities = tuple(feature_dims)
         self.padding = padding
-        self.input_dropout = FrameSharedDropout(input_dropout)
+        self.input_dropout = nn.ModuleDict(
+            {m: FrameSharedDropout(p) for m, p in per_modality("input_dropout", input_dropout, self.modalities).items()}
+        )
         made: dict[str, UtteranceEncoder] = {}
         for m, dim in feature_dims.items():
             if encoders[m] == "lstm":
@@ -245,5 +248,5 @@ class UtteranceEncoders(nn.Module):
     def _encode(self, modality: str, frames: Tensor, padding_mask: Tensor) -> Tensor:
         if self.padding == "released":
             padding_mask = torch.zeros_like(padding_mask)
-        embeddings: Tensor = self.encoder[modality](self.input_dropout(frames), padding_mask)
+        embeddings: Tensor = self.encoder[modality](self.input_dropout[modality](frames), padding_mask)
         return embeddings

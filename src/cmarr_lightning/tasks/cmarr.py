@@ -39,7 +39,8 @@ class CMARRTask(EmotionTask):
         encoder_hidden_dim: Width of a hidden layer in the encoders; None (default) leaves it out. It pays on
             utterance vectors (512 in `experiments/reproduce`); on frames it multiplies the cost.
         encoder_dropout: In the encoders, shared by the frames of an utterance.
-        input_dropout: Of the scaled features, shared by the frames of an utterance.
+        input_dropout: Of the scaled features, shared by the frames of an utterance; one for all modalities, or by
+            name: `{audio: 0.1, text: 0.4}`. Wide embeddings bear more than a few statistics.
         umc_dropout: In the MLPs of the uncertainty modelling component.
         head_dropout: In the classifier.
         weight_align: Weight of the alignment loss.
@@ -80,7 +81,7 @@ class CMARRTask(EmotionTask):
         flow_steps: int = 3,
         encoder_hidden_dim: int | None = None,
         encoder_dropout: float = 0.1,
-        input_dropout: float = 0.0,
+        input_dropout: float | dict[str, float] = 0.0,
         umc_dropout: float = 0.1,
         head_dropout: float = 0.5,
         weight_align: float = 0.5,

@@ -35,7 +35,8 @@ class FusionTask(EmotionTask):
         embed_dim: E.
         encoder_hidden_dim: Width of a hidden layer in the encoders; None leaves it out.
         encoder_dropout: In the encoders, shared by the frames of an utterance.
-        input_dropout: Of the scaled features, shared by the frames of an utterance.
+        input_dropout: Of the scaled features, shared by the frames of an utterance; one for all modalities, or by
+            name: `{audio: 0.1, text: 0.4}`. Wide embeddings bear more than a few statistics.
         head_dropout: In the classifier.
         label_smoothing: Of the cross-entropy.
         learning_rate: Peak of AdamW's learning rate.
@@ -54,7 +55,7 @@ class FusionTask(EmotionTask):
         embed_dim: int = 128,
         encoder_hidden_dim: int | None = None,
         encoder_dropout: float = 0.1,
-        input_dropout: float = 0.0,
+        input_dropout: float | dict[str, float] = 0.0,
         head_dropout: float = 0.5,
         label_smoothing: float = 0.1,
         learning_rate: float = 2e-3,

@@ -55,7 +55,8 @@ class TwoStageTask(TaughtTask):
         embed_dim: E.
         encoder_hidden_dim: Width of the hidden layer of `mlp`.
         encoder_dropout: In `textcnn` and `mlp`.
-        input_dropout: Of the scaled features, shared by the frames of an utterance.
+        input_dropout: Of the scaled features, shared by the frames of an utterance; one for all modalities, or by
+            name: `{audio: 0.1, text: 0.4}`. Wide embeddings bear more than a few statistics.
         padding: `invariant` leaves padded frames out; `released` reads them as zeros, as the released programs do, so
             that a prediction depends on its batch mates.
         learning_rate: Peak; by default the recipe's, 2e-4 or 2e-3. 2e-4 is too low for utterance vectors; see
@@ -83,7 +84,7 @@ class TwoStageTask(TaughtTask):
         embed_dim: int = 128,
         encoder_hidden_dim: int = 128,
         encoder_dropout: float = 0.5,
-        input_dropout: float = 0.0,
+        input_dropout: float | dict[str, float] = 0.0,
         padding: Padding = "invariant",
         learning_rate: float | None = None,
         weight_decay: float | None = None,

@@ -40,6 +40,18 @@ def test_vectors_alone_and_one_row_alone_work():
     assert network(features, mask, torch.ones(1, 1, 2, dtype=torch.bool)).logits.shape == (1, 1, C)
 
 
+def test_each_modality_may_have_its_own_input_dropout():
+    dropout = {"b": 0.9, "a": 0.0}
+    network = CMARRNetwork(
+        {"a": 30, "b": 40}, C, embed_dim=E, num_heads=2, encoder_dropout=0.0, umc_dropout=0.0, input_dropout=dropout
+    )
+    features = {"a": torch.randn(5, 1, 30), "b": torch.randn(5, 1, 40)}
+    mask = {m: torch.zeros(5, 1, dtype=torch.bool) for m in features}
+    evaluated, trained = network.eval().encode(features, mask), network.train().encode(features, mask)
+    assert torch.equal(evaluated.mean[:, 0], trained.mean[:, 0])
+    assert not torch.equal(evaluated.mean[:, 1], trained.mean[:, 1])
+
+
 def test_all_conditions_at_once_equal_one_after_the_other(make_network, make_batch):
     network, batch = make_network(), make_batch()
     together = network(*batch.inputs)

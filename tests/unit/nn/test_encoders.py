@@ -62,6 +62,12 @@ def test_dropout_is_for_training_only(where):
     assert torch.equal(encoder(features), encoder(features))
 
 
+@pytest.mark.parametrize("p", [-0.1, 1.1])
+def test_a_dropout_is_a_probability(p):
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        FeatureEncoder(4, 16, input_dropout=p)
+
+
 @pytest.mark.parametrize("length", [1, 7])
 def test_every_parameter_gets_a_gradient(length):
     encoder = FeatureEncoder(4, 16)

@@ -40,6 +40,15 @@ def batch(longest: int = 9) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     return features, masks
 
 
+def test_each_modality_may_have_its_own_input_dropout():
+    features, masks = batch()
+    made = encoders(input_dropout={"audio": 0.0, "text": 0.9, "face": 0.0}, dropout=0.0)
+    present = torch.ones(3, 1, 3, dtype=torch.bool)
+    evaluated, trained = made(features, masks, present), made.train()(features, masks, present)
+    same = [torch.equal(evaluated[:, :, i], trained[:, :, i]) for i in range(3)]
+    assert dict(zip(DIMS, same, strict=True)) == {"audio": True, "text": False, "face": True}
+
+
 def test_the_published_widths_have_the_published_numbers_of_parameters():
     """LSTM 4E(D + E) + 8E; TextCNN 12 E D + 3 E + (3E E + E)."""
     counts = [
