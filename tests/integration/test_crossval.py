@@ -101,6 +101,22 @@ def test_the_support_vector_machine_is_compared_on_the_same_rows(
     assert (test["n"] == 120).all()
 
 
+def test_settings_are_chosen_before_the_test_fold_is_scored(words: list[str], tmp_path: Path):
+    folder, options = tmp_path / "cv", ("--folds", "0")
+    process = crossval(folder, words, *options, "--no-test")
+    assert process.returncode == 0, process.stderr
+    assert "validation folds, mean over the runs" in process.stdout
+    assert not list(folder.rglob("test"))
+    assert set(pd.read_csv(folder / "results.csv")["stage"]) == {"validate"}
+    trained = (folder / "fold-0_seed-0" / "checkpoints" / "last.ckpt").stat().st_mtime_ns
+
+    process = crossval(folder, words, *options)
+    assert process.returncode == 0, process.stderr
+    assert "CM-ARR on synthetic tiny, 1 fold, 1 seed" in process.stdout
+    assert (folder / "fold-0_seed-0" / "checkpoints" / "last.ckpt").stat().st_mtime_ns == trained
+    assert load_results(folder).runs[0].about["finished"] == ["fit", "validate", "test"]
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="kills as POSIX does")
 def test_killed_and_started_again_it_goes_on(words: list[str], tmp_path: Path):
     words = [*words, "--trainer.max_epochs", "40"]

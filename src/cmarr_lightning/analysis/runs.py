@@ -80,10 +80,11 @@ def run_name(fold: int, seed: int) -> str:
     return f"fold-{fold}_seed-{seed}"
 
 
-def read_runs(folder: Path) -> tuple[list[Run], list[Path]]:
+def read_runs(folder: Path, stage: str = "test") -> tuple[list[Run], list[Path]]:
     """Find the runs of a protocol in the order of seed and fold.
 
-    A run is finished when its `about.json` says that it was tested and its test tables are there and whole.
+    A run is finished when its `about.json` says that it was scored on a stage (`validate` or `test`) and the tables of
+    that stage are there and whole.
 
     Returns:
         The finished runs, and the folders of the others: empty, unfinished or damaged.
@@ -91,7 +92,7 @@ def read_runs(folder: Path) -> tuple[list[Run], list[Path]]:
     finished, unfinished = [], []
     for path in sorted(folder.glob("fold-*_seed-*")):
         try:
-            if _is_whole(path):
+            if _is_whole(path, stage):
                 finished.append(Run(path, read_json(path / ABOUT)))
                 continue
         except InputError:  # half written; whoever reads the results is told its name
@@ -100,9 +101,9 @@ def read_runs(folder: Path) -> tuple[list[Run], list[Path]]:
     return sorted(finished, key=lambda run: (run.seed, run.fold)), unfinished
 
 
-def is_finished(run: Path) -> bool:
-    """Tell whether a run folder has test scores."""
-    return (run / ABOUT).is_file() and "test" in read_json(run / ABOUT).get("finished", ())
+def is_finished(run: Path, stage: str = "test") -> bool:
+    """Tell whether a run folder has the scores of a stage, `validate` or `test`."""
+    return (run / ABOUT).is_file() and stage in read_json(run / ABOUT).get("finished", ())
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -222,16 +223,20 @@ class ProtocolResults:
         return np.stack([per_condition[name] for name in self.all_conditions])
 
 
-def load_results(folder: str | Path) -> ProtocolResults:
+def load_results(folder: str | Path, stage: str = "test") -> ProtocolResults:
     """Read the results of `cmarr crossval` or `cmarr baseline`.
+
+    Args:
+        folder: Of the protocol.
+        stage: Which scores a run must have, `test` or `validate`; without a test only `table` can be read.
 
     Raises:
         InputError: No finished run there, or runs of different methods, data or classes.
     """
     folder = Path(folder)
-    runs, unfinished = read_runs(folder)
+    runs, unfinished = read_runs(folder, stage)
     if not runs:
-        half = f" ({len(unfinished)} without test scores)" if unfinished else ""
+        half = f" ({len(unfinished)} without {stage} scores)" if unfinished else ""
         raise InputError(f"{folder}: no finished run{half}", remedy="name a folder written by `cmarr crossval`")
     for key in ("method", "data_checksum", "class_names"):
         for run in runs:
@@ -253,9 +258,9 @@ def read_scores(run: Path, stage: str) -> pd.DataFrame:
     return _read_csv(run / stage / SCORES)
 
 
-def write_results(folder: Path) -> None:
-    """Write `results.csv`, the tidy table of all finished runs in the folder, anew."""
-    runs, _ = read_runs(folder)
+def write_results(folder: Path, stage: str = "test") -> None:
+    """Write `results.csv`, the tidy table of all runs in the folder that have the scores of a stage, anew."""
+    runs, _ = read_runs(folder, stage)
     with replacing(folder / "results.csv") as path:
         _result_table(runs).to_csv(path, index=False, float_format="%.6f")
 
@@ -288,12 +293,12 @@ def _with_available(table: pd.DataFrame, complete: str) -> pd.DataFrame:
     return pd.concat([table, table[table["condition"] == complete].assign(condition=AVAILABLE)])
 
 
-def _is_whole(run: Path) -> bool:
+def _is_whole(run: Path, stage: str) -> bool:
     """Tell whether a run is finished and its counts are complete."""
-    if not is_finished(run):
+    if not is_finished(run, stage):
         return False
     about = read_json(run / ABOUT)
-    scores, counts = read_scores(run, "test"), _read_csv(run / "test" / CONFUSION)
+    scores, counts = read_scores(run, stage), _read_csv(run / stage / CONFUSION)
     if missing := {"method", "data_checksum", "class_names", "fold", "seed"} - about.keys():
         raise InputError(f"{run / ABOUT}: no {min(missing)}", remedy="remove its folder and run it again")
     return bool(len(scores)) and set(counts.groupby("condition").size()) == {len(about["class_names"]) ** 2}

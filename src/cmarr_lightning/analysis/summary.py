@@ -17,8 +17,16 @@ from cmarr_lightning.analysis.runs import ProtocolResults, load_results
 from cmarr_lightning.analysis.statistics import summarize
 from cmarr_lightning.analysis.tables import MISSING_MEAN
 from cmarr_lightning.files import replacing
+from cmarr_lightning.modalities import condition_name
 
-__all__ = ["conclude", "conclude_variants", "markdown_summary", "print_summary", "protocol_title"]
+__all__ = [
+    "conclude",
+    "conclude_validation",
+    "conclude_variants",
+    "markdown_summary",
+    "print_summary",
+    "protocol_title",
+]
 
 _HEADER = ("condition (present)", "WAR %", "UAR %", "pooled WAR %", "pooled UAR %", "N")
 
@@ -111,6 +119,31 @@ def conclude_variants(folders: Sequence[Path], command: str, console: Console) -
         f"Each folder in {folders[0].parent} is one method of `cmarr report {folders[0].parent}/* --out ...`.",
         soft_wrap=True,
     )
+
+
+def conclude_validation(folders: Sequence[Path], console: Console) -> None:
+    """Print the validation scores of protocols, two rows for each; nothing of the test fold is read.
+
+    Args:
+        folders: Of the protocols.
+        console: Takes the table.
+
+    Raises:
+        InputError: No run with validation scores in one of them.
+    """
+    table = Table(title="validation folds, mean over the runs", box=SIMPLE_HEAD)
+    for position, head in enumerate(("method", "runs", "condition", "WAR %", "UAR %")):
+        table.add_column(head, justify="left" if position in (0, 2) else "right", overflow="fold")
+    for folder in folders:
+        results = load_results(folder, "validate")
+        scores = results.table[results.table["stage"] == "validate"].groupby(["condition", "metric"])["value"].mean()
+        for condition in (MISSING_MEAN, condition_name(results.about["modalities"])):
+            if condition in scores:
+                cells = (results.about["method"], str(len(results.runs)), condition)
+                values = (f"{100 * scores[condition, metric]:.1f}" for metric in ("war", "uar"))
+                table.add_row(*map(escape, cells), *values)
+    _print_wide(table, console)
+    console.print("The test fold was left alone: the same command without --no-test scores it.", soft_wrap=True)
 
 
 def _write_summary(folder: Path, command: str) -> tuple[ProtocolResults, pd.DataFrame]:

@@ -53,6 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="parameter of submitit for --executor slurm, e.g. slurm_partition=gpu, cpus_per_task=4, timeout_min=60",
     )
     parser.add_argument(
+        "--no-test",
+        action="store_true",
+        help="score the validation folds only, to choose settings; without it the same command scores the test folds",
+    )
+    parser.add_argument(
         "--keep-predictions",
         action=argparse.BooleanOptionalAction,
         default=True,
@@ -93,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from cmarr_lightning.analysis.summary import conclude, conclude_variants
+    from cmarr_lightning.analysis.summary import conclude, conclude_validation, conclude_variants
     from cmarr_lightning.crossval.cluster import make_executor, parse_options
     from cmarr_lightning.crossval.plan import PROTOCOL, keep_protocol
     from cmarr_lightning.crossval.pool import exclusive
@@ -122,12 +127,15 @@ def run(args: argparse.Namespace) -> int:
                 keep_predictions=args.keep_predictions,
                 console=console,
                 executor=executor,
+                last_stage="validate" if args.no_test else "test",
             )
         except KeyboardInterrupt:
             console.print("Stopped. The same command goes on from here.")
             return 130
         done = [p.folder for p in protocols if sum(run.parent == p.folder for run in failed) < len(p.runs)]
-        if args.variants is not None and done:
+        if args.no_test and done:
+            conclude_validation(done, console)
+        elif args.variants is not None and done:
             conclude_variants(done, command_line("crossval", args), console)
         elif done:
             conclude(folder, command_line("crossval", args), console)

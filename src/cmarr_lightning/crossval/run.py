@@ -16,13 +16,12 @@ from cmarr_lightning.files import replacing
 
 __all__ = ["end_with_parent", "main"]
 
-_STAGES = ("fit", "validate", "test")
-
 
 def main(words: Sequence[str]) -> int:
     """Train a run, or go on with it from its last checkpoint, then score its validation and its test fold.
 
-    `about.json` keeps which stages are finished, so that none is repeated after a kill.
+    `about.json` says which of these stages are asked for and keeps which are finished, so that none is repeated after
+    a kill.
 
     Args:
         words: The run's folder, the configuration file, the fold and the seed. A stage after them: do that one only
@@ -38,7 +37,7 @@ def main(words: Sequence[str]) -> int:
     path = Path(run) / "about.json"
     about = json.loads(path.read_text(encoding="utf-8"))
     _name_for_wandb(Path(run), about["method"], fold, seed)
-    for stage in _STAGES:
+    for stage in about["stages"]:
         if stage in about["finished"]:
             continue
         if _on_one_device(about["config"]["trainer"]):

@@ -29,6 +29,7 @@ __all__ = ["choose_jobs", "finish_runs"]
 
 _CONFIG = "config.yaml"
 _LOG = "log.txt"
+_STAGES = ("fit", "validate", "test")
 _COLUMNS = (
     TextColumn("{task.fields[runs]}"),
     BarColumn(),
@@ -59,6 +60,7 @@ def finish_runs(
     keep_predictions: bool,
     console: Console,
     executor: submitit.AutoExecutor | None = None,
+    last_stage: str = "test",
 ) -> list[Path]:
     """Run what is not finished, and write `results.csv` anew as each run ends.
 
@@ -68,6 +70,7 @@ def finish_runs(
         keep_predictions: Keep `test/predictions.parquet`.
         console: Takes the messages and the progress display.
         executor: Of a cluster; by default the runs are processes of this machine.
+        last_stage: `validate` leaves the test fold alone.
 
     Returns:
         The folders of the runs that failed.
@@ -75,9 +78,9 @@ def finish_runs(
     todo: dict[Job, tuple[Protocol, int, int]] = {}
     for protocol in protocols:
         _write_config(protocol.folder / _CONFIG, protocol.config)
-        write_results(protocol.folder)
+        write_results(protocol.folder, last_stage)
         for fold, seed in protocol.runs:
-            if not is_finished(protocol.folder / run_name(fold, seed)):
+            if not is_finished(protocol.folder / run_name(fold, seed), last_stage):
                 name = run_name(fold, seed) if len(protocols) == 1 else f"{protocol.folder.name}/{run_name(fold, seed)}"
                 todo[_job(protocol.folder, name, fold, seed)] = (protocol, fold, seed)
     with Progress(*_COLUMNS, console=console) as progress:
@@ -86,11 +89,13 @@ def finish_runs(
             keep_predictions,
             sum(len(protocol.runs) for protocol in protocols),
             progress,
+            last_stage,
         )
 
         def starting(job: Job) -> None:
             protocol, fold, seed = todo[job]
-            _prepare(job, run_about(protocol.identity, protocol.config, fold, seed), console)
+            stages = _STAGES[: _STAGES.index(last_stage) + 1]
+            _prepare(job, run_about(protocol.identity, protocol.config, fold, seed) | {"stages": stages}, console)
 
         run = partial(run_jobs, at_once=jobs) if executor is None else partial(run_jobs_on, executor)
         run(
@@ -112,11 +117,17 @@ class _Watcher:
     """Reports on the runs: one bar over all of them, in which a running one counts by its epochs."""
 
     def __init__(
-        self, protocols: Mapping[Job, Protocol], keep_predictions: bool, runs: int, progress: Progress
+        self,
+        protocols: Mapping[Job, Protocol],
+        keep_predictions: bool,
+        runs: int,
+        progress: Progress,
+        last_stage: str,
     ) -> None:
         self.protocols = protocols
         self.keep_predictions = keep_predictions
         self.runs = runs
+        self.last_stage = last_stage
         self.finished = runs - len(protocols)
         self.failed: list[Path] = []
         self.progress = progress
@@ -134,8 +145,8 @@ class _Watcher:
         self.finished += 1
         if not self.keep_predictions:
             (run / "test" / PREDICTIONS).unlink(missing_ok=True)
-        write_results(run.parent)
-        console.print(f"{job.name}: {_headline(run)}", highlight=False)
+        write_results(run.parent, self.last_stage)
+        console.print(f"{job.name}: {_headline(run, self.last_stage)}", highlight=False)
 
     def waiting(self, running: Sequence[Job]) -> None:
         """Move the bar."""
@@ -170,10 +181,11 @@ def _write_config(path: Path, config: Mapping[str, Any]) -> None:
         temporary.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
 
 
-def _headline(run: Path) -> str:
-    scores = read_scores(run, "test").set_index("condition")
+def _headline(run: Path, stage: str) -> str:
+    scores = read_scores(run, stage).set_index("condition")
     name = MISSING_MEAN if MISSING_MEAN in scores.index else scores.index[-1]
-    return f"{name}: WAR {100 * scores['war'][name]:.1f} %, UAR {100 * scores['uar'][name]:.1f} %"
+    rows = "" if stage == "test" else "validation, "
+    return f"{rows}{name}: WAR {100 * scores['war'][name]:.1f} %, UAR {100 * scores['uar'][name]:.1f} %"
 
 
 def _fraction(run: Path, max_epochs: int) -> float:

@@ -8,7 +8,12 @@ import pandas as pd
 from rich.console import Console
 
 from cmarr_lightning.analysis.statistics import summarize
-from cmarr_lightning.analysis.summary import conclude, conclude_variants, markdown_summary
+from cmarr_lightning.analysis.summary import (
+    conclude,
+    conclude_validation,
+    conclude_variants,
+    markdown_summary,
+)
 
 
 def test_a_summary_is_written_and_printed(make_protocol):
@@ -42,6 +47,21 @@ def test_variants_are_summarised_each_and_listed_in_one_table(make_protocol):
         assert rows[results.folder.name] == ["2", "-", f"{100 * war:.1f}", f"{100 * uar:.1f}"]
         assert "cmarr crossval --variants mine.yaml" in (results.folder / "summary.md").read_text()
     assert float(rows["good"][3]) > float(rows["bad"][3]) + 30
+
+
+def test_validation_scores_are_listed_without_a_look_at_the_test_fold(make_protocol):
+    folder = make_protocol(seeds=[0]).folder
+    expected = {}
+    for run in folder.iterdir():
+        (run / "test").rename(run / "validate")
+        scores = pd.read_csv(run / "validate" / "scores.csv").set_index("condition")
+        for name in ("mean of incomplete", "audio+text"):
+            expected.setdefault(name, []).append(100 * scores.loc[name, ["war", "uar"]])
+    stream = io.StringIO()
+    conclude_validation([folder], Console(file=stream))
+    for name, each in expected.items():
+        war, uar = sum(each) / 2
+        assert f"mine 2 {name} {war:.1f} {uar:.1f}" in " ".join(stream.getvalue().split())
 
 
 def test_markdown_says_where_the_numbers_come_from(make_protocol):

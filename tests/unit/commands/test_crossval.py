@@ -45,6 +45,9 @@ def runs(monkeypatch: pytest.MonkeyPatch, resolved: dict[str, Any]) -> list[dict
         "cmarr_lightning.analysis.summary.conclude_variants",
         lambda folders, command, _: calls.append({"folders": folders, "command": command}),
     )
+    monkeypatch.setattr(
+        "cmarr_lightning.analysis.summary.conclude_validation", lambda folders, _: calls.append({"validated": folders})
+    )
     return calls
 
 
@@ -59,7 +62,7 @@ def test_defaults(runs: list[dict[str, Any]], tmp_path: Path):
     words, call, summary = runs
     assert words == {"words": ["-c", "mine.yaml"]}
     assert call["runs"] == [(0, 0), (1, 0), (2, 0), (3, 0)]
-    assert (call["method"], call["keep_predictions"]) == ("CM-ARR", True)
+    assert (call["method"], call["keep_predictions"], call["last_stage"]) == ("CM-ARR", True, "test")
     assert summary == {"command": f"cmarr crossval -c mine.yaml --out {tmp_path / 'cv'} --seeds 0 --folds all"}
 
 
@@ -75,6 +78,13 @@ def test_every_option(runs: list[dict[str, Any]], tmp_path: Path):
     assert summary["command"].endswith(
         "--seeds 2,5 --folds 3,0 --method 'no alignment' -- --trainer.max_epochs 3 --model.init_args.weight_align=0"
     )
+
+
+def test_the_test_fold_can_be_left_alone(runs: list[dict[str, Any]], tmp_path: Path):
+    assert run_command(["crossval", "-c", "mine.yaml", "--out", str(tmp_path / "cv"), "--no-test"]) == 0
+    _, call, summary = runs
+    assert call["last_stage"] == "validate"
+    assert summary == {"validated": [tmp_path / "cv"]}
 
 
 def test_a_failed_run_shows_in_the_exit_code(

@@ -21,8 +21,11 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return words
 
 
-def prepare(folder: Path, finished: list[str], devices: object = "auto") -> Path:
-    about = {"method": "CMARR", "finished": finished, "config": {"trainer": {"accelerator": "cpu", "devices": devices}}}
+def prepare(
+    folder: Path, finished: list[str], devices: object = "auto", stages: tuple[str, ...] = ("fit", "validate", "test")
+) -> Path:
+    trainer = {"accelerator": "cpu", "devices": devices}
+    about = {"method": "CMARR", "stages": stages, "finished": finished, "config": {"trainer": trainer}}
     folder.mkdir()
     (folder / "about.json").write_text(json.dumps(about))
     return folder
@@ -52,6 +55,12 @@ def test_finished_stages_stay(tmp_path: Path, called: list[list[str]]):
     folder = prepare(tmp_path / "run", ["fit"])
     assert run.main([str(folder), "config.yaml", "0", "0"]) == 0
     assert [words[0] for words in called] == ["validate", "test"]
+
+
+def test_only_what_is_asked_for(tmp_path: Path, called: list[list[str]]):
+    folder = prepare(tmp_path / "run", [], stages=("fit", "validate"))
+    assert run.main([str(folder), "config.yaml", "0", "0"]) == 0
+    assert [words[0] for words in called] == finished(folder) == ["fit", "validate"]
 
 
 def test_training_goes_on_from_the_last_checkpoint(tmp_path: Path, called: list[list[str]]):

@@ -36,15 +36,19 @@ with (run.parent / "trained").open("a") as file:
     print(run.name, json.loads((run / "about.json").read_text())["finished"], file=file)
 if (run.parent / f"fail-{run.name}").exists():
     raise SystemExit("the reason")
-(run / "test").mkdir()
+about = json.loads((run / "about.json").read_text())
 names = ("audio", "text", "audio+text", "mean of incomplete")
 lines = ["condition,war,uar,f1,n", *(f"{name},0.5,0.25,0.4,8" for name in names)]
-(run / "test" / "scores.csv").write_text("\\n".join(lines))
 cells = [f"{name},{i},{j},2" for name in names[:3] for i in ("calm", "glad") for j in ("calm", "glad")]
-(run / "test" / "confusion.csv").write_text("\\n".join(["condition,true,predicted,count", *cells]))
-(run / "test" / "predictions.parquet").write_text("")
-about = json.loads((run / "about.json").read_text())
-(run / "about.json").write_text(json.dumps(about | {"finished": ["fit", "validate", "test"]}))
+for stage in about["stages"][1:]:
+    (run / stage).mkdir(exist_ok=True)
+    (run / stage / "scores.csv").write_text("\\n".join(lines))
+    (run / stage / "confusion.csv").write_text("\\n".join(["condition,true,predicted,count", *cells]))
+if "test" in about["stages"]:
+    (run / "test" / "predictions.parquet").write_text("")
+(run / "checkpoints").mkdir(exist_ok=True)
+(run / "checkpoints" / "last.ckpt").touch()
+(run / "about.json").write_text(json.dumps(about | {"finished": about["stages"]}))
 """
 
 
@@ -57,11 +61,16 @@ def finish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tup
         return Job(name, (sys.executable, "-c", CHILD, str(run)), run / "log.txt")
 
     def run(
-        chosen: list[tuple[int, int]] = RUNS, keep_predictions: bool = True, folders: tuple[str, ...] = ("out",)
+        chosen: list[tuple[int, int]] = RUNS,
+        keep_predictions: bool = True,
+        folders: tuple[str, ...] = ("out",),
+        last_stage: str = "test",
     ) -> tuple[list[str], str]:
         console = Console(file=io.StringIO(), width=200)
         protocols = [Protocol(tmp_path / name, IDENTITY, CONFIG, chosen) for name in folders]
-        failed = finish_runs(protocols, jobs=1, keep_predictions=keep_predictions, console=console)
+        failed = finish_runs(
+            protocols, jobs=1, keep_predictions=keep_predictions, console=console, last_stage=last_stage
+        )
         return [path.relative_to(tmp_path).as_posix() for path in failed], console.file.getvalue()
 
     (tmp_path / "out").mkdir()
@@ -79,7 +88,7 @@ def test_every_run_is_recorded_and_tabulated(finish, tmp_path: Path):
     assert "fold-0_seed-0: mean of incomplete: WAR 50.0 %, UAR 25.0 %" in printed
     assert "2 of 2 runs" in printed
     table = pd.read_csv(tmp_path / "out" / "results.csv")
-    assert table.groupby(["fold", "seed"]).size().tolist() == [12, 12]
+    assert table.groupby(["fold", "seed", "stage"]).size().tolist() == [12, 12] * 2
     about = json.loads((tmp_path / "out" / "fold-1_seed-0" / "about.json").read_text())
     assert (about["run"], about["data_checksum"]) == ("fold-1_seed-0", "abc")
 
@@ -92,6 +101,18 @@ def test_nothing_finished_is_repeated(finish, tmp_path: Path):
     assert (tmp_path / "out" / "fold-0_seed-0" / "about.json").stat().st_mtime_ns == kept
     assert "cleared" not in printed
     assert len(pd.read_csv(tmp_path / "out" / "results.csv")["run"].unique()) == 2
+
+
+def test_the_test_fold_is_left_alone_until_it_is_asked_for(finish, tmp_path: Path):
+    _, printed = finish(last_stage="validate")
+    assert "fold-0_seed-0: validation, mean of incomplete: WAR 50.0 %" in printed
+    assert set(pd.read_csv(tmp_path / "out" / "results.csv")["stage"]) == {"validate"}
+    assert not list((tmp_path / "out").glob("*/test"))
+    _, printed = finish(last_stage="validate")
+    assert len(trained(tmp_path / "out")) == 2
+    _, printed = finish()
+    assert trained(tmp_path / "out")[2] == "fold-0_seed-0 ['fit', 'validate']"
+    assert set(pd.read_csv(tmp_path / "out" / "results.csv")["stage"]) == {"validate", "test"}
 
 
 def test_a_failure_is_told_with_its_cause_and_tried_again(finish, tmp_path: Path):
