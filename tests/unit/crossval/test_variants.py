@@ -85,4 +85,5 @@ def test_on_msp_improv_only_mmin_was_published_with_other_settings(root: Path):
     sweeps = root / "experiments" / "configs" / "sweeps"
     usual, other = (read_variants(sweeps / f"head_to_head_published{end}.yaml") for end in ("", "_msp_improv"))
     assert usual.pop("MMIN") != other.pop("MMIN")
+    assert other.pop("CM-ARR_unweighted")["model"] == {"init_args": {"balance_classes": 0}}
     assert usual == other
