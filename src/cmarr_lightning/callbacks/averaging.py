@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -21,7 +23,7 @@ class AveragedWeights(WeightAveraging):
     network several percent.
 
     Args:
-        decay: d in [0, 1); 0 turns averaging off. By default what the recipe of the method asks for
+        decay: d in [0, 1); 0 turns averaging off, and what it costs. By default what the recipe of the method asks for
             (`EmotionTask.average_decay`): 0.99, and 0 where a method is trained as it was published.
 
     Raises:
@@ -37,11 +39,33 @@ class AveragedWeights(WeightAveraging):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Make the average once the method is known."""
         decay = getattr(pl_module, "average_decay", EmotionTask.average_decay) if self.decay is None else self.decay
+        if decay == 0:
+            self._average_model = None
+            return
         self._kwargs["multi_avg_fn"] = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
         super().setup(trainer, pl_module, stage)
+
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        """After every step, where there is an average."""
+        return self._average_model is not None and super().should_update(step_idx, epoch_idx)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget the average where training starts from other weights: the next step is copied."""
         average = self._average_model
         if average is not None and isinstance(pl_module, EmotionTask) and pl_module.begins_anew(trainer.current_epoch):
             average.n_averaged.zero_()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Hand the average over to the model."""
+        if self._average_model is not None:
+            super().on_train_end(trainer, pl_module)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Make the average the `state_dict` of the checkpoint."""
+        if self._average_model is not None:
+            super().on_save_checkpoint(trainer, pl_module, checkpoint)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Go on from the weights of the last step and their average."""
+        if self._average_model is not None:
+            super().on_load_checkpoint(trainer, pl_module, checkpoint)

@@ -28,7 +28,7 @@ class Climber(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=1.0)
 
 
-def _fit(folder, decay, model=None, epochs=1):
+def _fit(folder, decay, model=None, epochs=1, resume=None):
     model = model or Climber()
     trainer = Trainer(
         max_epochs=epochs,
@@ -40,7 +40,8 @@ def _fit(folder, decay, model=None, epochs=1):
         callbacks=[AveragedWeights(decay)],
         default_root_dir=folder,
     )
-    trainer.fit(model, DataLoader(torch.zeros(4, 1)))
+    trainer.fit(model, DataLoader(torch.zeros(4, 1)), ckpt_path=resume, weights_only=True)
+    trainer.save_checkpoint(folder / "last.ckpt")
     return model
 
 
@@ -52,6 +53,14 @@ def test_the_average_after_four_steps_is_the_one_computed_by_hand(tmp_path):
 
 def test_without_decay_nothing_is_averaged(tmp_path):
     assert _fit(tmp_path, 0.0).weight.item() == 4.0
+
+
+def test_what_is_not_averaged_is_kept_once_and_resumed(tmp_path):
+    _fit(tmp_path, 0.0)
+    checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert checkpoint["state_dict"]["weight"].item() == 4.0
+    assert not {"current_model_state", "averaging_state"} & checkpoint.keys()
+    assert _fit(tmp_path, 0.0, epochs=2, resume=tmp_path / "last.ckpt").weight.item() == 8.0
 
 
 def test_buffers_are_copied_not_averaged(tmp_path):
