@@ -23,7 +23,7 @@ class AveragedWeights(WeightAveraging):
     network several percent.
 
     Args:
-        decay: d in [0, 1); 0 turns averaging off, and what it costs. By default what the recipe of the method asks for
+        decay: d in [0, 1); 0: nothing is averaged or copied. By default what the recipe of the method asks for
             (`EmotionTask.average_decay`): 0.99, and 0 where a method is trained as it was published.
 
     Raises:
