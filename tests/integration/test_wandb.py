@@ -58,9 +58,11 @@ def stages(
             ["test", "--run", run],
         ):
             assert main([str(word) for word in stage]) == 0
+        wandb.teardown()  # `finish` returns before W&B's service has written the end of the file
     assert {path.name for path in folder.iterdir()} <= {"cv", "home"}, "everything is in the folder of the run"
-    folders = sorted((run / "wandb").glob("offline-run-*"), key=lambda path: path.stat().st_mtime)
-    return Stages(run, folders, [read_wandb(path) for path in folders])
+    read = [(path, read_wandb(path)) for path in (run / "wandb").glob("offline-run-*")]
+    folders, records = zip(*sorted(read, key=lambda item: item[1].run.start_time.ToNanoseconds()), strict=True)
+    return Stages(run, list(folders), list(records))
 
 
 def test_every_stage_has_a_whole_record_and_a_second_fit_does_not_fail(stages: Stages):
