@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import torch
 
-from cmarr_lightning.analysis.runs import load_results
+from cmarr_lightning.analysis.protocol import load_results
 from cmarr_lightning.analysis.statistics import paired_test
 
 

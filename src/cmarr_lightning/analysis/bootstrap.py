@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, TypeAlias
 
 import numpy as np
-import pandas as pd
 import torch
 
-from cmarr_lightning.analysis.runs import ProtocolResults
-from cmarr_lightning.errors import InputError
 from cmarr_lightning.metrics import macro_f1, unweighted_average_recall, weighted_average_recall
 
 __all__ = [
     "SCORES",
-    "Cluster",
     "bootstrap",
     "bootstrap_recalls",
-    "choose_cluster",
-    "cluster_counts",
     "interval",
     "pooled_recalls",
     "pooled_scores",
-    "whole_seeds",
 ]
-
-Cluster: TypeAlias = Literal["speaker", "session", "utterance"]
-"""What is drawn as a whole; `utterance` is right only where the utterances are independent."""
 
 SCORES = {"war": weighted_average_recall, "uar": unweighted_average_recall, "f1": macro_f1}
 """Key -> function of confusion counts (..., C, C)."""
@@ -35,41 +24,6 @@ SCORES = {"war": weighted_average_recall, "uar": unweighted_average_recall, "f1"
 _FEWEST = 5
 _LIMITS = (0.025, 0.975)
 _BLOCK = 2**22  # numbers held at a time
-
-
-def choose_cluster(results: ProtocolResults) -> Cluster:
-    """Take the speaker where every utterance has one, otherwise the session, otherwise the utterance itself."""
-    candidates: tuple[Cluster, ...] = ("speaker", "session")
-    filled = (cluster for cluster in candidates if (results.predictions[cluster] != "").all())
-    return next(filled, "utterance")
-
-
-def cluster_counts(results: ProtocolResults, cluster: Cluster) -> tuple[list[str], np.ndarray]:
-    """Count confusions per cluster, over the folds.
-
-    Returns:
-        The G names of the clusters in order and counts (G, S, K, C, C) int64 for S seeds under K conditions
-        (`all_conditions`), rows = true classes.
-
-    Raises:
-        InputError: No predictions, or an utterance without speaker or session.
-    """
-    table = results.predictions
-    table = table[table["seed"].isin(whole_seeds(results))]
-    labels = table["utterance_id" if cluster == "utterance" else cluster]
-    if (labels == "").any():
-        utterance = table["utterance_id"][labels == ""].iloc[0]
-        raise InputError(
-            f"{results.folder}: utterance {utterance!r} has no {cluster}",
-            remedy="fill the column of the manifest, or use another cluster",
-        )
-    names = sorted(set(labels))
-    axes = (names, whole_seeds(results), results.all_conditions, results.class_names, results.class_names)
-    columns = (labels, table["seed"], table["condition"], table["true"], table["predicted"])
-    codes = tuple(pd.Index(np.asarray(axis)).get_indexer(column) for axis, column in zip(axes, columns, strict=True))
-    shape = tuple(len(axis) for axis in axes)
-    cells = np.ravel_multi_index(codes, shape)
-    return names, np.bincount(cells, minlength=int(np.prod(shape))).reshape(shape)
 
 
 def pooled_scores(confusion: np.ndarray, num_incomplete: int) -> dict[str, np.ndarray]:
@@ -96,7 +50,7 @@ def bootstrap(
     """Score resamples of whole clusters. The same seed draws the same clusters, whatever is counted in them.
 
     Args:
-        counts: (G, S, K, C, C) of G clusters, see `cluster_counts`.
+        counts: (G, S, K, C, C) of G clusters, see `ProtocolResults.cluster_counts`.
         num_incomplete: How many of the conditions, from the first on, are incomplete.
         resamples: R.
         seed: Seed of the draws.
@@ -116,7 +70,7 @@ def bootstrap_recalls(counts: np.ndarray, *, resamples: int = 2000, seed: int = 
     """Get the recall of every class in resamples of whole clusters, averaged over the seeds.
 
     Args:
-        counts: (G, S, K, C, C) of G clusters, see `cluster_counts`.
+        counts: (G, S, K, C, C) of G clusters, see `ProtocolResults.cluster_counts`.
         resamples: R.
         seed: Seed of the draws; the same as in `bootstrap`.
 
@@ -154,15 +108,6 @@ def interval(drawn: np.ndarray, clusters: int) -> tuple[np.ndarray, np.ndarray]:
     else:
         low, high = np.quantile(drawn, _LIMITS, axis=0)
     return low, high
-
-
-def whole_seeds(results: ProtocolResults) -> list[int]:
-    """List the seeds that have every fold found in the results."""
-    folds_of: dict[int, set[int]] = {}
-    for run in results.runs:
-        folds_of.setdefault(run.seed, set()).add(run.fold)
-    every = set().union(*folds_of.values())
-    return sorted(seed for seed, folds in folds_of.items() if folds == every)
 
 
 def _draws(clusters: int, resamples: int, seed: int, most: int) -> Iterator[np.ndarray]:

@@ -19,7 +19,7 @@ import torch
 from matplotlib.figure import Figure
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from cmarr_lightning.analysis.runs import ProtocolResults
+from cmarr_lightning.analysis.protocol import ProtocolResults
 from cmarr_lightning.analysis.style import folded, grid, look_of
 from cmarr_lightning.errors import InputError
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from cmarr_lightning.analysis.runs import ProtocolResults
+from cmarr_lightning.analysis.protocol import ProtocolResults
 from cmarr_lightning.analysis.statistics import paired_test, refuse_unlike, summarize
 from cmarr_lightning.analysis.style import look_of
 from cmarr_lightning.errors import InputError
@@ -52,7 +52,7 @@ class Comparison:
 
 
 def compare(results: Sequence[ProtocolResults]) -> Comparison:
-    """Lay results beside each other. Without predictions there are no intervals and no tests.
+    """Lay results beside each other. Without counts by cluster there are no intervals and no tests.
 
     Raises:
         InputError: The same folder twice, or different data, classes, conditions or rows.
@@ -64,14 +64,14 @@ def compare(results: Sequence[ProtocolResults]) -> Comparison:
             refuse_unlike(results[0], other)
     methods = dict(zip(method_labels(results), results, strict=True))
     tables = [
-        summarize(one, intervals=one.has_predictions).assign(method=label).sort_values("metric", kind="stable")
+        summarize(one, intervals=one.has_clusters).assign(method=label).sort_values("metric", kind="stable")
         for label, one in methods.items()
     ]
     scores = pd.concat(tables, ignore_index=True)
     scores = scores[scores["metric"].isin(METRICS)].reset_index(drop=True)
     top = scores.groupby(["condition", "metric"])["pooled"].transform("max")
     scores["best"] = (len(results) > 1) & (scores["pooled"] == top)
-    testable = len(results) > 1 and all(one.has_predictions for one in results)
+    testable = len(results) > 1 and all(one.has_clusters for one in results)
     tests = _Tests(methods) if testable else None
     scores["supported"] = np.array(
         [row["best"] and tests is not None and tests.leads(row) for row in scores.to_dict("records")]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from cmarr_lightning.analysis.runs import ProtocolResults
+from cmarr_lightning.analysis.protocol import ProtocolResults
 from cmarr_lightning.analysis.style import folded, grid, look_of
 from cmarr_lightning.errors import InputError
 from cmarr_lightning.modalities import condition_name

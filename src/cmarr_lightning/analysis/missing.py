@@ -8,12 +8,10 @@ from matplotlib.figure import Figure
 
 from cmarr_lightning.analysis.bootstrap import (
     bootstrap_recalls,
-    choose_cluster,
-    cluster_counts,
     interval,
     pooled_recalls,
 )
-from cmarr_lightning.analysis.runs import ProtocolResults
+from cmarr_lightning.analysis.protocol import ProtocolResults
 from cmarr_lightning.analysis.style import look_of
 from cmarr_lightning.modalities import condition_name
 
@@ -41,7 +39,7 @@ def missing_costs(results: ProtocolResults, *, resamples: int = 2000, seed: int 
     Raises:
         InputError: No predictions.
     """
-    clusters, counts = cluster_counts(results, choose_cluster(results))
+    clusters, counts = results.cluster_counts(results.cluster)
     recalls = _with_mean(pooled_recalls(counts.sum(0)))
     drawn = _with_mean(bootstrap_recalls(counts, resamples=resamples, seed=seed))
     modalities = list(results.about["modalities"])
@@ -101,7 +99,7 @@ def session_confusions(results: ProtocolResults, condition: str) -> tuple[list[s
     Raises:
         InputError: No predictions, or utterances without a session.
     """
-    sessions, counts = cluster_counts(results, "session")
+    sessions, counts = results.cluster_counts("session")
     return sessions, counts[:, :, results.all_conditions.index(condition)].sum(1)
 
 

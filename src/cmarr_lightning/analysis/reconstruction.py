@@ -26,10 +26,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from cmarr_lightning.analysis.bootstrap import whole_seeds
+from cmarr_lightning.analysis.protocol import ProtocolResults
 from cmarr_lightning.analysis.representations import Representations, choose_rows, collect
 from cmarr_lightning.analysis.restore import restore_run
-from cmarr_lightning.analysis.runs import ProtocolResults, Run
+from cmarr_lightning.analysis.runs import Run
 from cmarr_lightning.analysis.style import shown_conditions
 from cmarr_lightning.metrics import unweighted_average_recall
 from cmarr_lightning.modalities import Condition, condition_name, incomplete_conditions
@@ -68,8 +68,10 @@ def protocol_reconstruction(results: ProtocolResults, *, store: str | None = Non
     Raises:
         InputError: A run cannot be restored; the message says why.
     """
-    first = next(iter(whole_seeds(results)), results.runs[0].seed)
-    runs = [run for run in results.runs if run.seed == first]
+    there = [run for run in results.runs if run.path.is_dir()] or list(results.runs)  # of others the counts are known
+    seeds = [seed for seed in results.whole_seeds if any(run.seed == seed for run in there)]
+    first = next(iter(seeds), there[0].seed)
+    runs = [run for run in there if run.seed == first]
     tables = [run_reconstruction(run, store=store).assign(run=run.name, fold=run.fold) for run in runs]
     table = pd.concat(tables, ignore_index=True)
     return table[["run", "fold", "condition", "missing", *MEASURES, "n"]]

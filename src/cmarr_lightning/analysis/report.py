@@ -22,12 +22,15 @@ from cmarr_lightning.analysis.calibration import (
     plot_calibration,
 )
 from cmarr_lightning.analysis.comparison import METRICS, Comparison, compare, plot_scores
+from cmarr_lightning.analysis.counted import COUNTS, write_counts
 from cmarr_lightning.analysis.learning import curve_names, learning_curves, plot_learning_curves
 from cmarr_lightning.analysis.plots import plot_confusions
+from cmarr_lightning.analysis.protocol import ProtocolResults, load_results
 from cmarr_lightning.analysis.reconstruction import protocol_reconstruction
 from cmarr_lightning.analysis.report_tables import ReportTable
 from cmarr_lightning.analysis.robustness import missing_masks, missing_rate_scores, noise_scores, plot_robustness
-from cmarr_lightning.analysis.runs import ProtocolResults, load_results, read_runs
+from cmarr_lightning.analysis.runs import read_runs
+from cmarr_lightning.analysis.sharing import can_be_shared, count_results, read_results
 from cmarr_lightning.analysis.style import shown_conditions
 from cmarr_lightning.analysis.tables import MISSING_MEAN
 from cmarr_lightning.errors import InputError
@@ -98,10 +101,10 @@ def read_all(folders: Sequence[str | Path]) -> tuple[list[ProtocolResults], list
                 f"{folder}: no such folder", remedy="name folders written by `cmarr crossval` or `cmarr baseline`"
             )
         finished, unfinished = read_runs(folder)
-        if not finished:
+        if not (finished or (folder / COUNTS).is_file()):
             skipped.append(f"{folder}: no finished run; skipped")
             continue
-        results.append(load_results(folder))
+        results.append(read_results(folder))
         skipped += [
             f"{path}: empty, unfinished or damaged; skipped (run the protocol again to finish it)"
             for path in unfinished
@@ -120,7 +123,8 @@ def write_report(folders: Sequence[str | Path], out: str | Path, *, say: Callabl
         say: Called with what is skipped or cannot be computed.
 
     Returns:
-        The files `report.html`, `report.md` and `report.tex`; pictures are in `figures`.
+        The files `report.html`, `report.md` and `report.tex`; pictures are in `figures`, what can be shared of each
+        method in `counts`.
 
     Raises:
         InputError: Results that cannot be compared or read.
@@ -153,6 +157,11 @@ def write_report(folders: Sequence[str | Path], out: str | Path, *, say: Callabl
         with replacing(out / name) as path:
             path.write_text(text, encoding="utf-8")
         written.append(out / name)
+    for number, (label, one) in enumerate(comparison.methods.items()):
+        if can_be_shared(one):
+            unique = [_slug(other) for other in comparison.methods].count(_slug(label)) == 1
+            name = _slug(label) if unique else f"{number}-{_slug(label)}"
+            write_counts(count_results(one), out / "counts" / name / COUNTS)
     return written
 
 
@@ -172,7 +181,7 @@ def _scores(comparison: Comparison, figures: Path) -> Section:
     for make in (tables.score_table, tables.mean_table, tables.test_table):
         section.tables += [table for metric in METRICS if (table := make(comparison, metric)) is not None]
     for label, results in comparison.methods.items():
-        if not results.has_predictions:
+        if not results.has_clusters:
             section.notes.append(f"{label} kept no predictions: no interval, no paired test.")
     shown = _shown(comparison, section)
     extra = [MISSING_MEAN] if len(shown) > 1 else []
@@ -202,9 +211,10 @@ def _robustness(comparison: Comparison, figures: Path) -> Section:
     tested = any(results.noisy_confusion(results.runs[0]) for results in comparison.methods.values())
     noise = _try_each(comparison, noise_scores, section) if tested else {}
     missing = _try_each(comparison, missing_rate_scores, section)
-    if missing:
+    whole = next((results for results in comparison.methods.values() if results.has_predictions), None)
+    if missing and whole is not None:
         with replacing(figures.parent / MASKS) as path:
-            missing_masks(comparison.first).to_csv(path, index=False)
+            missing_masks(whole).to_csv(path, index=False)
         section.notes.append(f"What is missing at each rate: {MASKS}.")
     if noise or missing:
         section.tables.append(tables.robustness_table(comparison, noise, missing))

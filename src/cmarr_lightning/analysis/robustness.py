@@ -23,15 +23,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cmarr_lightning.analysis.bootstrap import SCORES, pooled_scores, whole_seeds
-from cmarr_lightning.analysis.runs import ProtocolResults
+from cmarr_lightning.analysis.bootstrap import SCORES, pooled_scores
+from cmarr_lightning.analysis.counted import CountedResults
+from cmarr_lightning.analysis.protocol import ProtocolResults, tally
 from cmarr_lightning.analysis.style import Look, grid, look_of
 from cmarr_lightning.analysis.tables import MISSING_MEAN
 from cmarr_lightning.data.conditions import draw_missing, utterance_keys
 from cmarr_lightning.errors import InputError
 from cmarr_lightning.modalities import condition_name
 
-__all__ = ["RATES", "missing_masks", "missing_rate_scores", "noise_scores", "plot_robustness"]
+__all__ = ["RATES", "missing_counts", "missing_masks", "missing_rate_scores", "noise_scores", "plot_robustness"]
 
 RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 """Missing rates of GCNet's protocol."""
@@ -88,12 +89,28 @@ def missing_masks(results: ProtocolResults, rates: Sequence[float] = RATES) -> p
     return pd.concat(parts, ignore_index=True)
 
 
-def missing_rate_scores(results: ProtocolResults, masks: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Score the test utterances under the masks of each rate.
+def missing_counts(results: ProtocolResults, masks: pd.DataFrame) -> np.ndarray:
+    """Count confusions under the masks of each rate.
 
     Args:
         results: With predictions.
-        masks: From `missing_masks` by default.
+        masks: From `missing_masks`.
+
+    Returns:
+        (R, L, C, C) of R runs and L rates in order.
+
+    Raises:
+        InputError: No predictions.
+    """
+    met = masks.merge(results.predictions, on=["utterance_id", "condition"])
+    runs = pd.MultiIndex.from_tuples([(run.fold, run.seed) for run in results.runs])
+    classes = pd.Index(results.class_names)
+    columns = [pd.MultiIndex.from_frame(met[["fold", "seed"]]), met["rate"], met["true"], met["predicted"]]
+    return tally(columns, [runs, pd.Index(np.unique(masks["rate"])), classes, classes])
+
+
+def missing_rate_scores(results: ProtocolResults) -> pd.DataFrame:
+    """Score the test utterances under the masks of each rate.
 
     Returns:
         One row per rate and metric: rate, metric, value in [0, 1].
@@ -101,18 +118,12 @@ def missing_rate_scores(results: ProtocolResults, masks: pd.DataFrame | None = N
     Raises:
         InputError: No predictions.
     """
-    masks = missing_masks(results) if masks is None else masks
-    met = masks.merge(results.predictions, on=["utterance_id", "condition"])
-    names, seeds, rates = results.class_names, whole_seeds(results), sorted(masks["rate"].unique())
-    axes = (seeds, rates, names, names)
-    columns = (met["seed"], met["rate"], met["true"], met["predicted"])
-    codes = np.array(
-        [pd.Index(np.asarray(axis)).get_indexer(column) for axis, column in zip(axes, columns, strict=True)]
-    )
-    shape = tuple(len(axis) for axis in axes)
-    cells = np.ravel_multi_index(tuple(codes[:, (codes >= 0).all(axis=0)]), shape)
-    counts = np.bincount(cells, minlength=int(np.prod(shape))).reshape(shape)
-    scores = pooled_scores(counts, 1)  # the mean over the first rate is not used
+    if isinstance(results, CountedResults):
+        rates, counts = results.counts.rates, results.counts.missing
+    else:
+        masks = missing_masks(results)
+        rates, counts = sorted(masks["rate"].unique()), missing_counts(results, masks)
+    scores = pooled_scores(_per_seed(results, counts), 1)  # the mean over the first rate is not used
     return pd.DataFrame(
         [(rate, metric, scores[metric][i]) for i, rate in enumerate(rates) for metric in SCORES],
         columns=["rate", "metric", "value"],
@@ -150,13 +161,16 @@ def plot_robustness(
     return figure
 
 
+def _per_seed(results: ProtocolResults, counts: np.ndarray) -> np.ndarray:
+    """Sum the counts (R, K, C, C) of the runs over the folds: (S, K, C, C) of the whole seeds."""
+    if not results.whole_seeds:
+        raise InputError(f"{results.folder}: no seed has all folds", remedy="run the command again to finish them")
+    return results.pool(counts)
+
+
 def _score(results: ProtocolResults, counts: np.ndarray) -> pd.DataFrame:
     """Pool the counts (R, K, C, C) of the runs under all conditions: condition, metric, value."""
-    seeds = np.array([run.seed for run in results.runs])
-    per_seed = np.array([counts[seeds == seed].sum(0) for seed in whole_seeds(results)])
-    if not len(per_seed):
-        raise InputError(f"{results.folder}: no seed has all folds", remedy="run the command again to finish them")
-    scores = pooled_scores(per_seed, len(results.conditions) - 1)
+    scores = pooled_scores(_per_seed(results, counts), len(results.conditions) - 1)
     names = [*results.conditions, MISSING_MEAN]
     rows = [(name, metric, scores[metric][k]) for k, name in enumerate(names) for metric in SCORES]
     return pd.DataFrame(rows, columns=["condition", "metric", "value"])

@@ -28,20 +28,16 @@ import pandas as pd
 
 from cmarr_lightning.analysis.bootstrap import (
     SCORES,
-    Cluster,
     bootstrap,
-    choose_cluster,
-    cluster_counts,
     interval,
     pooled_scores,
-    whole_seeds,
 )
-from cmarr_lightning.analysis.runs import ProtocolResults
+from cmarr_lightning.analysis.protocol import Cluster, ProtocolResults
 from cmarr_lightning.analysis.swapping import swapping_test
 from cmarr_lightning.analysis.tables import MISSING_MEAN
 from cmarr_lightning.errors import InputError
 
-__all__ = ["Cluster", "paired_test", "refuse_unlike", "summarize"]
+__all__ = ["paired_test", "refuse_unlike", "summarize"]
 
 _SUMMARY = ("condition", "metric", "mean", "std", "pooled", "low", "high")
 
@@ -59,7 +55,7 @@ def summarize(
     Args:
         results: The finished runs.
         intervals: Compute the intervals, which needs the predictions; otherwise `low` and `high` are NaN.
-        cluster: What is drawn as a whole; `choose_cluster` by default.
+        cluster: What is drawn as a whole; `results.cluster` by default.
         resamples: Of the bootstrap.
         seed: Of the bootstrap.
 
@@ -75,7 +71,7 @@ def summarize(
     table = test.groupby(["condition", "metric"], sort=False)["value"].agg(["mean", "std", "size"]).reset_index()
     table = table.rename(columns={"size": "runs"})
     names = [*results.all_conditions, MISSING_MEAN]
-    counts = _per_seed(results)
+    counts = results.pool(results.confusion)
     num_incomplete = len(results.conditions) - 1
     low = high = pooled = {metric: np.full(len(names), np.nan) for metric in SCORES}
     rows, clusters = np.zeros(len(names), dtype=np.int64), 0
@@ -83,8 +79,8 @@ def summarize(
         pooled = pooled_scores(counts, num_incomplete)
         rows = np.append(counts[0].sum((-2, -1)), counts[0, 0].sum())
     if intervals and len(counts):
-        cluster = cluster or choose_cluster(results)
-        drawn_names, clustered = cluster_counts(results, cluster)
+        cluster = cluster or results.cluster
+        drawn_names, clustered = results.cluster_counts(cluster)
         drawn, clusters = bootstrap(clustered, num_incomplete, resamples=resamples, seed=seed), len(drawn_names)
         limits = {metric: interval(values, clusters) for metric, values in drawn.items()}
         low, high = ({metric: pair[side] for metric, pair in limits.items()} for side in (0, 1))
@@ -114,7 +110,7 @@ def paired_test(
     Args:
         first: Results with predictions.
         second: Results with predictions; the number of seeds may differ.
-        cluster: What is drawn as a whole; `choose_cluster` of the first by default.
+        cluster: What is drawn as a whole; `first.cluster` by default.
         resamples: Of the bootstrap, and of the permutations beyond 12 clusters.
         seed: Of both.
 
@@ -126,10 +122,12 @@ def paired_test(
         InputError: Different data, classes, conditions or rows, or no predictions.
     """
     refuse_unlike(first, second)
-    cluster = cluster or choose_cluster(first)
+    cluster = cluster or first.cluster
     num_incomplete = len(first.conditions) - 1
-    names, counts = zip(*(cluster_counts(results, cluster) for results in (first, second)), strict=True)
-    if names[0] != names[1]:
+    names, counts = zip(*(results.cluster_counts(cluster) for results in (first, second)), strict=True)
+    named = first.has_names and second.has_names
+    totals = [each[:, 0].sum(-1) for each in counts]
+    if (named and names[0] != names[1]) or not np.array_equal(*totals):
         raise InputError(
             f"{first.folder} and {second.folder}: the {cluster}s of the utterances differ",
             remedy="compare results of the same feature store",
@@ -177,7 +175,7 @@ def refuse_unlike(first: ProtocolResults, second: ProtocolResults) -> None:
             raise InputError(f"{pair}: different {what}: {one} and {other}", remedy="compare results of the same data")
     remedy = "test both on the same folds and filters"
     if not (first.has_predictions and second.has_predictions):
-        counts = [_per_seed(results)[:1].sum(-1) for results in (first, second)]
+        counts = [results.pool(results.confusion)[:1].sum(-1) for results in (first, second)]
         if not np.array_equal(*counts):
             raise InputError(f"{pair}: different numbers of test utterances", remedy=remedy)
         return
@@ -188,16 +186,9 @@ def refuse_unlike(first: ProtocolResults, second: ProtocolResults) -> None:
         raise InputError(f"{pair}: different test utterances{named}", remedy=remedy)
 
 
-def _per_seed(results: ProtocolResults) -> np.ndarray:
-    """Sum the counts over the folds: (S, K, C, C) of the seeds that have all of them."""
-    seeds = np.array([run.seed for run in results.runs])
-    shape = results.confusion.shape[1:]
-    return np.array([results.confusion[seeds == seed].sum(0) for seed in whole_seeds(results)]).reshape(-1, *shape)
-
-
 def _rows(results: ProtocolResults) -> pd.Series[str]:
     """List what one seed scores, (utterance, condition) -> true class, in order."""
-    seeds = whole_seeds(results)
+    seeds = results.whole_seeds
     if not seeds:
         raise InputError(f"{results.folder}: no seed has all folds", remedy="run the command again to finish them")
     table = results.predictions

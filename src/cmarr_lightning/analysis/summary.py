@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cmarr_lightning.analysis.runs import ProtocolResults, load_results
+from cmarr_lightning.analysis.protocol import ProtocolResults, load_results
 from cmarr_lightning.analysis.statistics import summarize
 from cmarr_lightning.analysis.tables import MISSING_MEAN
 from cmarr_lightning.files import replacing

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from cmarr_lightning.analysis.runs import ProtocolResults, read_runs
+from cmarr_lightning.analysis.protocol import ProtocolResults
+from cmarr_lightning.analysis.runs import read_runs
 from cmarr_lightning.analysis.style import grid, look_of
 from cmarr_lightning.analysis.tables import MISSING_MEAN
 from cmarr_lightning.errors import InputError

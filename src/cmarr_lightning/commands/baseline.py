@@ -82,7 +82,7 @@ def _run_fold(path: Path, data: FeatureDataModule, machine: Machine, about: dict
 
     from cmarr_lightning.analysis.evaluation import ABOUT, write_evaluation, write_noisy
     from cmarr_lightning.analysis.kernel_baseline import CLEAN, predict_conditions, tabulate
-    from cmarr_lightning.analysis.runs import write_results
+    from cmarr_lightning.analysis.protocol import write_results
     from cmarr_lightning.files import replacing
     from cmarr_lightning.modalities import all_conditions, condition_name
 

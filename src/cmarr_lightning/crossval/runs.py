@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cmarr_lightning.analysis.evaluation import ABOUT, PREDICTIONS
-from cmarr_lightning.analysis.runs import is_finished, read_json, read_scores, run_name, write_results
+from cmarr_lightning.analysis.protocol import write_results
+from cmarr_lightning.analysis.runs import is_finished, read_json, read_scores, run_name
 from cmarr_lightning.analysis.tables import MISSING_MEAN
 from cmarr_lightning.crossval.cluster import run_jobs_on
 from cmarr_lightning.crossval.plan import Protocol, run_about

@@ -14,7 +14,8 @@ import torch
 from matplotlib.figure import Figure
 
 from cmarr_lightning.analysis.evaluation import prediction_table, write_evaluation
-from cmarr_lightning.analysis.runs import ProtocolResults, load_results, run_name
+from cmarr_lightning.analysis.protocol import ProtocolResults, load_results
+from cmarr_lightning.analysis.runs import run_name
 from cmarr_lightning.modalities import all_conditions, condition_name
 
 ProtocolMaker: TypeAlias = Callable[..., ProtocolResults]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cmarr_lightning.analysis.bootstrap import bootstrap, choose_cluster, cluster_counts, interval, pooled_scores
+from cmarr_lightning.analysis.bootstrap import bootstrap, interval, pooled_scores
 from cmarr_lightning.errors import InputError
 
 
@@ -21,7 +21,7 @@ def score_rows(rows: pd.DataFrame) -> dict[str, float]:
 def test_cluster_counts_add_up_to_the_confusions(make_protocol):
     results = make_protocol(gaps=["1-00"])
     for cluster, number in (("speaker", 6), ("session", 2), ("utterance", 60)):
-        names, counts = cluster_counts(results, cluster)
+        names, counts = results.cluster_counts(cluster)
         assert len(names) == number
         assert counts.shape == (number, 2, 4, 3, 3)
         for s, seed in enumerate((0, 1)):
@@ -31,18 +31,18 @@ def test_cluster_counts_add_up_to_the_confusions(make_protocol):
 
 def test_the_speaker_is_drawn_where_it_is_known(make_protocol):
     results = make_protocol()
-    assert choose_cluster(results) == "speaker"
+    assert results.cluster == "speaker"
     results.predictions.loc[3, "speaker"] = ""
-    assert choose_cluster(results) == "session"
+    assert results.cluster == "session"
     with pytest.raises(InputError, match="utterance '0-03' has no speaker"):
-        cluster_counts(results, "speaker")
+        results.cluster_counts("speaker")
     results.predictions["session"] = ""
-    assert choose_cluster(results) == "utterance"
+    assert results.cluster == "utterance"
 
 
 def test_bootstrap_equals_a_slow_loop_over_rows(make_protocol):
     results = make_protocol()
-    names, counts = cluster_counts(results, "speaker")
+    names, counts = results.cluster_counts("speaker")
     drawn = bootstrap(counts, 2, resamples=20, seed=3)
     random = np.random.default_rng(3)
     choices = random.integers(len(names), size=(20, len(names)))
@@ -57,7 +57,7 @@ def test_bootstrap_equals_a_slow_loop_over_rows(make_protocol):
 
 
 def test_blocks_change_nothing(make_protocol, monkeypatch: pytest.MonkeyPatch):
-    _, counts = cluster_counts(make_protocol(), "speaker")
+    _, counts = make_protocol().cluster_counts("speaker")
     whole = bootstrap(counts, 2, resamples=30)
     monkeypatch.setattr("cmarr_lightning.analysis.bootstrap._BLOCK", 100)
     parts = bootstrap(counts, 2, resamples=30)

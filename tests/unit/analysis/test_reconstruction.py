@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cmarr_lightning.analysis.protocol import load_results
 from cmarr_lightning.analysis.reconstruction import (
     MEASURES,
     LinearProbe,
@@ -15,7 +16,6 @@ from cmarr_lightning.analysis.reconstruction import (
     representation_quality,
 )
 from cmarr_lightning.analysis.representations import Representations, plot_representations
-from cmarr_lightning.analysis.runs import load_results
 from cmarr_lightning.errors import InputError
 from cmarr_lightning.modalities import incomplete_conditions
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from cmarr_lightning.analysis.protocol import load_results
 from cmarr_lightning.analysis.report import read_all, write_report
-from cmarr_lightning.analysis.runs import load_results
 from cmarr_lightning.errors import InputError
 
 VOID = {"meta", "img"}

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from cmarr_lightning.analysis.protocol import load_results
 from cmarr_lightning.analysis.restore import restore_run
-from cmarr_lightning.analysis.runs import Run, load_results
+from cmarr_lightning.analysis.runs import Run
 from cmarr_lightning.errors import InputError
 
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from cmarr_lightning.analysis.evaluation import write_noisy
+from cmarr_lightning.analysis.protocol import ProtocolResults, load_results, write_results
 from cmarr_lightning.analysis.report import MASKS, write_report
 from cmarr_lightning.analysis.robustness import missing_masks, missing_rate_scores, noise_scores, plot_robustness
-from cmarr_lightning.analysis.runs import ProtocolResults, load_results, write_results
 from cmarr_lightning.analysis.statistics import summarize
 from cmarr_lightning.errors import InputError
 from cmarr_lightning.metrics import unweighted_average_recall
@@ -78,7 +78,7 @@ def test_a_missing_rate_takes_each_prediction_from_the_condition_of_its_mask(mak
     assert sorted(masks["rate"].unique()) == [0, 0.1, 0.2, 0.3, 0.4, 0.5]  # of two modalities half can be missing
     assert "1-07" not in set(masks["utterance_id"])
     assert masks.groupby("rate").size().unique() == [59]
-    scores = missing_rate_scores(results, masks).set_index(["rate", "metric"])["value"]
+    scores = missing_rate_scores(results).set_index(["rate", "metric"])["value"]
     predictions = results.predictions.set_index(["seed", "utterance_id", "condition"])
     right = [
         [predictions.loc[(seed, row.utterance_id, row.condition)] for row in masks[masks["rate"] == 0.4].itertuples()]

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cmarr_lightning.analysis.runs import RESULT_COLUMNS, load_results, read_runs, write_results
+from cmarr_lightning.analysis.protocol import RESULT_COLUMNS, load_results, write_results
+from cmarr_lightning.analysis.runs import read_runs
 from cmarr_lightning.errors import InputError
 
 

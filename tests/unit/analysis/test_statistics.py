@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cmarr_lightning.analysis.runs import load_results
+from cmarr_lightning.analysis.protocol import load_results
 from cmarr_lightning.analysis.statistics import paired_test, summarize
 from cmarr_lightning.errors import InputError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from cmarr_lightning.analysis.runs import load_results
+from cmarr_lightning.analysis.protocol import load_results
 from cmarr_lightning.commands import run_command
 
 pytest.importorskip("sklearn")
