@@ -108,12 +108,14 @@ def test_settings_are_chosen_before_the_test_fold_is_scored(words: list[str], tm
     assert "validation folds, mean over the runs" in process.stdout
     assert not list(folder.rglob("test"))
     assert set(pd.read_csv(folder / "results.csv")["stage"]) == {"validate"}
-    trained = (folder / "fold-0_seed-0" / "checkpoints" / "last.ckpt").stat().st_mtime_ns
+    checkpoints = folder / "fold-0_seed-0" / "checkpoints"
+    trained = {path.name.split("-")[0]: path.stat().st_mtime_ns for path in checkpoints.iterdir()}
+    assert set(trained) == {"best", "last.ckpt"}
 
     process = crossval(folder, words, *options)
     assert process.returncode == 0, process.stderr
     assert "CM-ARR on synthetic tiny, 1 fold, 1 seed" in process.stdout
-    assert (folder / "fold-0_seed-0" / "checkpoints" / "last.ckpt").stat().st_mtime_ns == trained
+    assert [path.stat().st_mtime_ns for path in checkpoints.iterdir()] == [trained["best"]]  # neither trained again
     assert load_results(folder).runs[0].about["finished"] == ["fit", "validate", "test"]
 
 

@@ -18,7 +18,8 @@ HELP = "train and test every fold and seed of a configuration, then summarise"
 _DESCRIPTION = """Train and test every fold and seed of a configuration, then summarise.
 
 Each run gets its own folder OUT/fold-<k>_seed-<s>. Started again with the same options, finished runs stay and
-half-trained ones go on from their last checkpoint. Options of `cmarr fit` may follow after --, for example
+half-trained ones go on from their last checkpoint; once tested, a run keeps its best checkpoint only. Options of
+`cmarr fit` may follow after --, for example
 cmarr crossval -c cmarr.yaml --out cv --seeds 0,1,2 -- --trainer.max_epochs 30"""
 
 

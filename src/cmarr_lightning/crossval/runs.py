@@ -146,6 +146,8 @@ class _Watcher:
         self.finished += 1
         if not self.keep_predictions:
             (run / "test" / PREDICTIONS).unlink(missing_ok=True)
+        if self.last_stage == "test":  # nothing is left to go on with, and the best checkpoint is as large
+            (run / "checkpoints" / "last.ckpt").unlink(missing_ok=True)
         write_results(run.parent, self.last_stage)
         console.print(f"{job.name}: {_headline(run, self.last_stage)}", highlight=False)
 
@@ -161,8 +163,9 @@ class _Watcher:
 def _prepare(job: Job, about: dict[str, Any], console: Console) -> None:
     """Make the folder of an unfinished run ready for it."""
     run = job.log.parent
-    if (run / ABOUT).is_file() and (run / "checkpoints" / "last.ckpt").is_file():
-        old = read_json(run / ABOUT)
+    old = read_json(run / ABOUT) if (run / ABOUT).is_file() else None
+    needed = "best-*.ckpt" if old is not None and "fit" in old.get("finished", ()) else "last.ckpt"
+    if old is not None and any((run / "checkpoints").glob(needed)):
         console.print(f"{job.name}: going on from its last checkpoint", highlight=False)
         about["finished"] = old["finished"]
         if old["commit"] != about["commit"]:

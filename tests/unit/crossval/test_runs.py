@@ -47,7 +47,8 @@ for stage in about["stages"][1:]:
 if "test" in about["stages"]:
     (run / "test" / "predictions.parquet").write_text("")
 (run / "checkpoints").mkdir(exist_ok=True)
-(run / "checkpoints" / "last.ckpt").touch()
+for name in ("last.ckpt", "best-epoch=1.ckpt"):
+    (run / "checkpoints" / name).touch()
 (run / "about.json").write_text(json.dumps(about | {"finished": about["stages"]}))
 """
 
@@ -110,7 +111,9 @@ def test_the_test_fold_is_left_alone_until_it_is_asked_for(finish, tmp_path: Pat
     assert not list((tmp_path / "out").glob("*/test"))
     _, printed = finish(last_stage="validate")
     assert len(trained(tmp_path / "out")) == 2
+    assert len(list((tmp_path / "out").glob("*/checkpoints/last.ckpt"))) == 2
     _, printed = finish()
+    assert not list((tmp_path / "out").glob("*/checkpoints/last.ckpt"))
     assert trained(tmp_path / "out")[2] == "fold-0_seed-0 ['fit', 'validate']"
     assert set(pd.read_csv(tmp_path / "out" / "results.csv")["stage"]) == {"validate", "test"}
 
@@ -129,28 +132,34 @@ def test_a_failure_is_told_with_its_cause_and_tried_again(finish, tmp_path: Path
     assert trained(tmp_path / "out") == ["fold-0_seed-0 []", "fold-1_seed-0 []", "fold-0_seed-0 []"]
 
 
-def half_trained(out: Path, *, checkpoint: bool, commit: str | None = "old") -> Path:
+def half_trained(out: Path, finished: list[str], checkpoint: str | None) -> Path:
     run = out / "fold-0_seed-0"
     (run / "checkpoints").mkdir(parents=True)
-    (run / "about.json").write_text(json.dumps({"finished": ["fit"], "commit": commit}))
+    (run / "about.json").write_text(json.dumps({"finished": finished, "commit": "old"}))
     (run / "config.yaml").write_text("mine")
-    if checkpoint:
-        (run / "checkpoints" / "last.ckpt").touch()
+    if checkpoint is not None:
+        (run / "checkpoints" / checkpoint).touch()
     return run
 
 
-def test_a_half_trained_run_goes_on_from_its_checkpoint(finish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(("stages", "checkpoint"), [([], "last.ckpt"), (["fit"], "best-epoch=1.ckpt")])
+def test_a_half_trained_run_goes_on_from_its_checkpoint(
+    finish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stages: list[str], checkpoint: str
+):
     monkeypatch.setattr("cmarr_lightning.crossval.plan.git_commit", lambda: "new")
-    run = half_trained(tmp_path / "out", checkpoint=True)
+    run = half_trained(tmp_path / "out", stages, checkpoint)
     _, printed = finish()
     assert "fold-0_seed-0: going on from its last checkpoint" in printed
     assert (run / "config.yaml").read_text() == "mine"
-    assert trained(tmp_path / "out")[0] == "fold-0_seed-0 ['fit']"
+    assert trained(tmp_path / "out")[0] == f"fold-0_seed-0 {stages}"
     assert json.loads((run / "about.json").read_text())["commit"] == "old, resumed at new"
 
 
-def test_a_run_without_checkpoint_is_cleared_and_nothing_else(finish, tmp_path: Path):
-    run = half_trained(tmp_path / "out", checkpoint=False)
+@pytest.mark.parametrize(("stages", "checkpoint"), [([], None), ([], "best-epoch=1.ckpt"), (["fit"], None)])
+def test_a_run_without_checkpoint_is_cleared_and_nothing_else(
+    finish, tmp_path: Path, stages: list[str], checkpoint: str | None
+):
+    run = half_trained(tmp_path / "out", stages, checkpoint)
     (tmp_path / "out" / "notes.txt").write_text("mine")
     (tmp_path / "out" / "fold-7_seed-0").mkdir()
     _, printed = finish()
