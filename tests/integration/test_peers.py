@@ -189,11 +189,11 @@ def test_every_peer_learns(tiny_store: Path, task: type[TwoStageTask], options: 
         recipe="shared",
         train_conditions="drawn",
         embed_dim=64,
-        learning_rate=3e-3,
+        learning_rate=6e-3,
         **options,
     )
     trainer = pl.Trainer(
-        max_epochs=12,
+        max_epochs=16,
         accelerator="cpu",
         gradient_clip_val=1.0,
         logger=False,
@@ -204,7 +204,7 @@ def test_every_peer_learns(tiny_store: Path, task: type[TwoStageTask], options: 
     trainer.fit(made, datamodule=data)
     (scores,) = trainer.test(made, datamodule=data, verbose=False)
     assert made._best_uar > 0.4
-    assert scores["test/uar_missing_mean"] > 0.35
+    assert scores["test/uar_missing_mean"] > 0.4  # 0.48 to 0.61 over three or four seeds
 
 
 def test_modality_dropout_learns(fit: Command, cmarr: Command, tmp_path: Path):
