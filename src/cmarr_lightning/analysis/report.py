@@ -41,6 +41,7 @@ __all__ = ["MASKS", "Section", "read_all", "write_report"]
 T = TypeVar("T")
 _FORMATS = ("html", "md", "tex")
 MASKS = "missing_masks.csv"
+_UNSAFE = re.compile(r"[^\w. ()+-]+")  # what a folder may not be called everywhere
 _TEX = {
     "\\": r"\textbackslash{}",
     **{c: f"\\{c}" for c in "&%$#_{}"},
@@ -157,11 +158,9 @@ def write_report(folders: Sequence[str | Path], out: str | Path, *, say: Callabl
         with replacing(out / name) as path:
             path.write_text(text, encoding="utf-8")
         written.append(out / name)
-    for number, (label, one) in enumerate(comparison.methods.items()):
+    for label, one in comparison.methods.items():
         if can_be_shared(one):
-            unique = [_slug(other) for other in comparison.methods].count(_slug(label)) == 1
-            name = _slug(label) if unique else f"{number}-{_slug(label)}"
-            write_counts(count_results(one), out / "counts" / name / COUNTS)
+            write_counts(count_results(one), out / "counts" / _UNSAFE.sub("-", label) / COUNTS)
     return written
 
 

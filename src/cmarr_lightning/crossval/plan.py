@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from cmarr_lightning.analysis.counted import COUNTS
 from cmarr_lightning.analysis.provenance import git_commit, package_versions
 from cmarr_lightning.analysis.runs import read_json, run_name
 from cmarr_lightning.data.datamodule import FeatureDataModule
@@ -202,7 +203,7 @@ def keep_protocol(folder: Path, identity: Mapping[str, Any]) -> None:
                 remedy="choose another --out, or give the configuration that the folder was made with",
             )
         return
-    if folder.exists() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
+    if folder.exists() and any(not entry.name.startswith(".") and entry.name != COUNTS for entry in folder.iterdir()):
         raise InputError(f"{folder} holds something else than a protocol", remedy="choose a new folder for --out")
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(identity, indent=2), encoding="utf-8")

@@ -123,6 +123,12 @@ def test_the_folder_of_something_else_is_left_alone(tmp_path: Path, identity: di
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_counts_of_other_seeds_may_wait_in_the_folder(tmp_path: Path, identity: dict):
+    (tmp_path / "counts.json").write_text("{}")
+    keep_protocol(tmp_path, identity)
+    assert (tmp_path / PROTOCOL).is_file()
+
+
 def test_a_run_records_what_it_stands_on(resolved: dict, identity: dict):
     about = run_about(identity, resolved, 2, 5)
     assert about["run"] == "fold-2_seed-5"
