@@ -10,7 +10,7 @@ shift
     uci_mfeat_3_views uci_mfeat_6_views
 for setting in "$@"; do
     settings=(-c "experiments/reproduce/$setting.yaml")
-    [[ $setting == uci_* ]] || { mkdir -p "experiments/results/counts/$run"; cp -r "reports/$run/counts/." "experiments/results/counts/$run"; }
+    [[ $setting == uci_* ]] || settings+=(-c experiments/configs/data/noise_levels.yaml)
     variants=experiments/configs/sweeps/head_to_head_$recipe.yaml
     [[ $recipe-$setting != published-msp_* ]] || variants=${variants%.yaml}_msp_improv.yaml
     run=${setting}_$recipe
@@ -18,5 +18,8 @@ for setting in "$@"; do
     cmarr baseline "${settings[@]}" --out "runs/${setting}_svm"
     cmarr report "runs/$run"/*/ "runs/${setting}_svm" --out "reports/$run"
     cp "reports/$run/report.md" "experiments/results/$run.md"
-    [[ $setting == uci_* ]] || { mkdir -p "experiments/results/counts/$run"; cp -r "reports/$run/counts/." "experiments/results/counts/$run"; }
+    if [ -d "reports/$run/counts" ]; then
+        mkdir -p "experiments/results/counts/$run"
+        cp -r "reports/$run/counts/." "experiments/results/counts/$run"
+    fi
 done

@@ -54,7 +54,7 @@ def summarize(
 
     Args:
         results: The finished runs.
-        intervals: Compute the intervals, which needs the predictions; otherwise `low` and `high` are NaN.
+        intervals: Compute the intervals, which needs counts by cluster; otherwise `low` and `high` are NaN.
         cluster: What is drawn as a whole; `results.cluster` by default.
         resamples: Of the bootstrap.
         seed: Of the bootstrap.
@@ -108,8 +108,8 @@ def paired_test(
     """Compare two methods on the same rows, cluster by cluster.
 
     Args:
-        first: Results with predictions.
-        second: Results with predictions; the number of seeds may differ.
+        first: Results with predictions or counts by cluster.
+        second: Such results too; the number of seeds may differ.
         cluster: What is drawn as a whole; `first.cluster` by default.
         resamples: Of the bootstrap, and of the permutations beyond 12 clusters.
         seed: Of both.
