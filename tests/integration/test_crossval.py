@@ -137,7 +137,7 @@ def test_killed_and_started_again_it_goes_on(words: list[str], tmp_path: Path):
 
     again = crossval(folder, words, *options)
     assert again.returncode == 0, again.stderr
-    assert "fold-1_seed-0: going on from its last checkpoint" in again.stdout
+    assert "fold-1_seed-0: going on from its checkpoint" in again.stdout
     epochs = pd.read_csv(folder / "fold-1_seed-0" / "logs" / "version_1" / "metrics.csv")["epoch"]
     assert (epochs.min(), epochs.max()) == (reached + 1, 39)
     assert len(load_results(folder).runs) == 1

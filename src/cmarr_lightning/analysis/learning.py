@@ -37,15 +37,17 @@ def learning_curves(results: ProtocolResults) -> pd.DataFrame:
         One row per run, epoch and metric: run, fold, seed, epoch, metric, value; runs without a CSV log have none.
 
     Raises:
-        InputError: No run has a CSV log of its training.
+        InputError: No run has a CSV log of its training: there are counts alone, no network, or no such logger.
     """
     parts = []
-    for run in results.runs:
+    for run in results.runs_on_disk:
         for path in sorted(run.path.glob("logs/version_*/metrics.csv"), key=_version):
             log = _training_log(path)
             if log is not None:
                 parts.append(log.assign(run=run.name, fold=run.fold, seed=run.seed))
     if not parts:
+        if not any(run.has_network for run in results.runs_on_disk):
+            raise InputError(f"{results.folder}: {results.about['method']} has no network")
         raise InputError(
             f"{results.folder}: no run has logs/version_*/metrics.csv of a training",
             remedy="add lightning.pytorch.loggers.CSVLogger to trainer.logger",

@@ -53,6 +53,18 @@ class ProtocolResults:
         return self.runs[0].about
 
     @property
+    def runs_on_disk(self) -> tuple[Run, ...]:
+        """The runs whose folders are there, with checkpoints and logs; runs known by their counts have none.
+
+        Raises:
+            InputError: None is there.
+        """
+        runs = tuple(run for run in self.runs if run.path.is_dir())
+        if not runs:
+            raise InputError(f"{self.folder}: holds counts, no runs", remedy="use the runs themselves")
+        return runs
+
+    @property
     def class_names(self) -> list[str]:
         """C names in the order of their index."""
         return list(self.about["class_names"])

@@ -31,7 +31,6 @@ from cmarr_lightning.analysis.representations import Representations, choose_row
 from cmarr_lightning.analysis.restore import restore_run
 from cmarr_lightning.analysis.runs import Run
 from cmarr_lightning.analysis.style import shown_conditions
-from cmarr_lightning.errors import InputError
 from cmarr_lightning.metrics import unweighted_average_recall
 from cmarr_lightning.modalities import Condition, condition_name, incomplete_conditions
 
@@ -69,9 +68,7 @@ def protocol_reconstruction(results: ProtocolResults, *, store: str | None = Non
     Raises:
         InputError: A run cannot be restored; the message says why.
     """
-    there = [run for run in results.runs if run.path.is_dir()]
-    if not there:
-        raise InputError(f"{results.folder}: holds counts, no runs", remedy="use the runs themselves")
+    there = results.runs_on_disk
     seeds = [seed for seed in results.whole_seeds if any(run.seed == seed for run in there)]
     first = next(iter(seeds), there[0].seed)
     runs = [run for run in there if run.seed == first]

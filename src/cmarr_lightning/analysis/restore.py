@@ -29,9 +29,9 @@ def restore_run(run: Run, store: str | None = None) -> tuple[EmotionTask, Featur
     Raises:
         InputError: No model, no checkpoint or one that does not fit, no store or another one than the run's.
     """
-    config = run.about.get("config") or {}
-    if not config.get("model"):
+    if not run.has_network:
         raise InputError(f"{run.path}: {run.about['method']} has no network")
+    config = run.about["config"]
     checkpoints = sorted((run.path / "checkpoints").glob("best-*.ckpt"), key=lambda path: path.stat().st_mtime)
     if not checkpoints:
         raise InputError(f"{run.path / 'checkpoints'}: no best checkpoint", remedy="keep the checkpoints of the runs")

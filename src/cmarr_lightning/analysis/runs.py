@@ -43,6 +43,11 @@ class Run:
         """Seed of the training."""
         return int(self.about["seed"])
 
+    @property
+    def has_network(self) -> bool:
+        """Whether a network was trained; a support vector machine is none."""
+        return bool((self.about.get("config") or {}).get("model"))
+
 
 def run_name(fold: int, seed: int) -> str:
     """Name the folder of a run.

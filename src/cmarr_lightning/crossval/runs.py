@@ -166,7 +166,7 @@ def _prepare(job: Job, about: dict[str, Any], console: Console) -> None:
     old = read_json(run / ABOUT) if (run / ABOUT).is_file() else None
     needed = "best-*.ckpt" if old is not None and "fit" in old.get("finished", ()) else "last.ckpt"
     if old is not None and any((run / "checkpoints").glob(needed)):
-        console.print(f"{job.name}: going on from its last checkpoint", highlight=False)
+        console.print(f"{job.name}: going on from its checkpoint", highlight=False)
         about["finished"] = old["finished"]
         if old["commit"] != about["commit"]:
             about["commit"] = f"{old['commit']}, resumed at {about['commit']}"

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from cmarr_lightning.analysis.counted import COUNTS, write_counts
 from cmarr_lightning.analysis.learning import curve_names, learning_curves, plot_learning_curves
+from cmarr_lightning.analysis.sharing import count_results, read_results
 from cmarr_lightning.errors import InputError
 
 
@@ -41,7 +43,15 @@ def test_a_resumed_training_replaces_what_it_repeated(make_protocol):
 
 def test_runs_without_a_log_are_told(make_protocol):
     with pytest.raises(InputError, match="no run has logs"):
-        learning_curves(make_protocol())
+        learning_curves(make_protocol(config={"model": {"class_path": "CMARRTask"}}))
+    with pytest.raises(InputError, match="machine has no network"):
+        learning_curves(make_protocol("machine"))
+
+
+def test_counts_have_no_logs(make_protocol, tmp_path):
+    write_counts(count_results(make_protocol()), tmp_path / "shared" / COUNTS)
+    with pytest.raises(InputError, match="shared: holds counts, no runs"):
+        learning_curves(read_results(tmp_path / "shared"))
 
 
 def test_panels_say_what_they_show(make_protocol):

@@ -129,7 +129,7 @@ def test_what_cannot_be_computed_is_said(report):
     folder, said = report
     assert any("Reconstruction: strong is left out" in line for line in said)
     assert any("Learning curves: strong is left out" in line for line in said)
-    assert "no run has logs" in read_page(folder).text
+    assert "strong has no network" in read_page(folder).text
 
 
 def test_a_method_without_predictions_has_scores_but_no_bold(make_protocol, tmp_path: Path):

@@ -149,7 +149,7 @@ def test_a_half_trained_run_goes_on_from_its_checkpoint(
     monkeypatch.setattr("cmarr_lightning.crossval.plan.git_commit", lambda: "new")
     run = half_trained(tmp_path / "out", stages, checkpoint)
     _, printed = finish()
-    assert "fold-0_seed-0: going on from its last checkpoint" in printed
+    assert "fold-0_seed-0: going on from its checkpoint" in printed
     assert (run / "config.yaml").read_text() == "mine"
     assert trained(tmp_path / "out")[0] == f"fold-0_seed-0 {stages}"
     assert json.loads((run / "about.json").read_text())["commit"] == "old, resumed at new"
