@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from filelock import FileLock
 
 from cmarr_lightning.cli import main
 from cmarr_lightning.data.corpora.synthetic import synthesize
@@ -89,14 +90,29 @@ def trained_run(_trained: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_protocol(tmp_path_factory: pytest.TempPathFactory, tiny_store: Path, config: Path) -> Path:
-    """Folder of `cmarr crossval`: three folds of two epochs on the tiny store. To be read only."""
-    folder = tmp_path_factory.mktemp("protocols") / "cv"
-    words = ["crossval", "-c", str(config), "--out", str(folder), "--folds", "0,1,2", "--jobs", "2"]
-    command = [sys.executable, "-m", "cmarr_lightning", *words, "--", "--data.store", str(tiny_store)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder
+def tiny_crossval(tmp_path_factory: pytest.TempPathFactory, config: Path) -> tuple[Path, str]:
+    """Folder and output of `cmarr crossval`: three folds of two epochs on a store as `tiny_store`. To be read only.
+
+    Trained once for all workers of pytest-xdist, whose folders lie beside each other.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "protocol"
+    folder, printed = shared / "cv", shared / "printed.txt"
+    with FileLock(f"{shared}.lock"):
+        if not printed.exists():
+            store = synthesize(shared / "tiny", "tiny", seed=0).path
+            words = ["crossval", "-c", str(config), "--out", str(folder), "--folds", "0,1,2", "--jobs", "2"]
+            command = [sys.executable, "-m", "cmarr_lightning", *words, "--", "--data.store", str(store)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
+            printed.write_text(done.stdout, encoding="utf-8")
+    return folder, printed.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def tiny_protocol(tiny_crossval: tuple[Path, str]) -> Path:
+    """Folder of `tiny_crossval`. To be read only."""
+    return tiny_crossval[0]
 
 
 def _in_folder(patch: pytest.MonkeyPatch, folder: Path) -> Command:

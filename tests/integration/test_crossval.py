@@ -25,13 +25,6 @@ def words(config: Path, tiny_store: Path) -> list[str]:
     return ["-c", str(config), "--", "--data.store", str(tiny_store)]
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, words: list[str]) -> tuple[Path, subprocess.CompletedProcess]:
-    """Two folds of one seed, trained two at a time."""
-    folder = tmp_path_factory.mktemp("crossval") / "cv"
-    return folder, crossval(folder, words, "--folds", "0,1", "--jobs", "2")
-
-
 def command(folder: Path, words: list[str], *options: str) -> list[str]:
     cut = words.index("--")
     own = [*words[:cut], "--out", str(folder), *options]
@@ -42,15 +35,15 @@ def crossval(folder: Path, words: list[str], *options: str) -> subprocess.Comple
     return subprocess.run(command(folder, words, *options), capture_output=True, text=True, check=False)
 
 
-def test_folds_are_trained_tested_and_summarised(finished):
-    folder, process = finished
-    assert process.returncode == 0, process.stderr
-    assert "CM-ARR on synthetic tiny, 2 folds, 1 seed (synthetic data)" in process.stdout
-    assert "2 of 2 runs" in process.stdout
-    files = {path.name for path in folder.iterdir()}
-    assert {"results.csv", "summary.csv", "summary.md", "crossval.json", "fold-0_seed-0", "fold-1_seed-0"} <= files
+def test_folds_are_trained_tested_and_summarised(tiny_crossval: tuple[Path, str]):
+    folder, printed = tiny_crossval
+    assert "CM-ARR on synthetic tiny, 3 folds, 1 seed (synthetic data)" in printed
+    assert "3 of 3 runs" in printed
+    expected = {"results.csv", "summary.csv", "summary.md", "crossval.json"}
+    expected |= {f"fold-{fold}_seed-0" for fold in range(3)}
+    assert expected <= {path.name for path in folder.iterdir()}
     results = load_results(folder)
-    assert results.table.groupby("stage").size().to_dict() == {"test": 48, "validate": 48}
+    assert results.table.groupby("stage").size().to_dict() == {"test": 72, "validate": 72}
     for run in results.runs:
         assert run.about["finished"] == ["fit", "validate", "test"]
         assert run.about["config"]["data"]["init_args"]["fold"] == run.fold
@@ -58,10 +51,10 @@ def test_folds_are_trained_tested_and_summarised(finished):
         assert json.loads((run.path / "test" / "about.json").read_text())["fold"] == run.fold
 
 
-def test_predictions_are_the_rows_that_were_scored(finished):
-    results = load_results(finished[0])
+def test_predictions_are_the_rows_that_were_scored(tiny_protocol: Path):
+    results = load_results(tiny_protocol)
     rows = results.predictions
-    assert rows.groupby(["fold", "condition"]).size().tolist() == [60] * 14
+    assert rows.groupby(["fold", "condition"]).size().tolist() == [60] * 21
     for run, counts in zip(results.runs, results.confusion, strict=True):
         for condition, expected in zip(results.conditions, counts, strict=True):
             part = rows[(rows["fold"] == run.fold) & (rows["condition"] == condition)]
@@ -91,14 +84,14 @@ def test_incomplete_utterances_are_predicted_as_they_are(
 
 
 def test_the_support_vector_machine_is_compared_on_the_same_rows(
-    finished, words: list[str], tmp_path: Path, cmarr: Callable[..., int]
+    tiny_protocol: Path, words: list[str], tmp_path: Path, cmarr: Callable[..., int]
 ):
     pytest.importorskip("sklearn")
     cut = words.index("--")
-    assert cmarr("baseline", *words[:cut], "--out", tmp_path / "svm", "--folds", "0,1", *words[cut:]) == 0
-    test = paired_test(load_results(tmp_path / "svm"), load_results(finished[0]), resamples=100)
+    assert cmarr("baseline", *words[:cut], "--out", tmp_path / "svm", "--folds", "0,1,2", *words[cut:]) == 0
+    test = paired_test(load_results(tmp_path / "svm"), load_results(tiny_protocol), resamples=100)
     assert len(test) == 8 * 3
-    assert (test["n"] == 120).all()
+    assert (test["n"] == 180).all()
 
 
 def test_settings_are_chosen_before_the_test_fold_is_scored(words: list[str], tmp_path: Path):
@@ -121,7 +114,7 @@ def test_settings_are_chosen_before_the_test_fold_is_scored(words: list[str], tm
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="kills as POSIX does")
 def test_killed_and_started_again_it_goes_on(words: list[str], tmp_path: Path):
-    words = [*words, "--trainer.max_epochs", "40"]
+    words = [*words, "--trainer.max_epochs", "20"]
     folder, options = tmp_path / "cv", ("--folds", "1", "--jobs", "1")
     process = subprocess.Popen(command(folder, words, *options), stdout=subprocess.DEVNULL)
     last = folder / "fold-1_seed-0" / "checkpoints" / "last.ckpt"
@@ -132,19 +125,19 @@ def test_killed_and_started_again_it_goes_on(words: list[str], tmp_path: Path):
     process.wait()
     time.sleep(1)  # the child notices and ends
     reached = torch.load(last, weights_only=True)["epoch"]
-    assert reached < 39
+    assert reached < 19
     assert not (folder / "fold-1_seed-0" / "test").exists()
 
     again = crossval(folder, words, *options)
     assert again.returncode == 0, again.stderr
     assert "fold-1_seed-0: going on from its checkpoint" in again.stdout
     epochs = pd.read_csv(folder / "fold-1_seed-0" / "logs" / "version_1" / "metrics.csv")["epoch"]
-    assert (epochs.min(), epochs.max()) == (reached + 1, 39)
+    assert (epochs.min(), epochs.max()) == (reached + 1, 19)
     assert len(load_results(folder).runs) == 1
 
 
-def test_a_fold_that_fails_is_told_while_the_others_go_on(finished, words: list[str], tmp_path: Path):
-    folder = Path(shutil.copytree(finished[0], tmp_path / "cv"))
+def test_a_fold_that_fails_is_told_while_the_others_go_on(tiny_protocol: Path, words: list[str], tmp_path: Path):
+    folder = Path(shutil.copytree(tiny_protocol, tmp_path / "cv"))
     shutil.rmtree(folder / "fold-1_seed-0" / "test")
     about = json.loads((folder / "fold-1_seed-0" / "about.json").read_text())
     (folder / "fold-1_seed-0" / "about.json").write_text(json.dumps(about | {"finished": ["fit", "validate"]}))
@@ -156,5 +149,5 @@ def test_a_fold_that_fails_is_told_while_the_others_go_on(finished, words: list[
     assert {path: path.stat().st_mtime_ns for path in (folder / "fold-0_seed-0").rglob("*")} == before
     assert "fold-1_seed-0 failed (exit code 2); the end of" in process.stdout
     assert "cannot be loaded as a checkpoint" in process.stdout
-    assert "CM-ARR on synthetic tiny, 1 fold, 1 seed" in process.stdout
+    assert "CM-ARR on synthetic tiny, 2 folds, 1 seed" in process.stdout
     assert "unfinished, left out: fold-1_seed-0" in (folder / "summary.md").read_text()
