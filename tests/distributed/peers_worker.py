@@ -1,6 +1,6 @@
-"""Both stages of a peer on the share of a process.
+"""Both stages of each peer on the share of a process.
 
-Run as `peers_worker.py STORE OUT TASK` with RANK and WORLD_SIZE set. What it measures is saved as OUT/<rank>.pt.
+Run as `peers_worker.py STORE OUT` with RANK and WORLD_SIZE set. What it measures is saved as OUT/<rank>.pt, per peer.
 """
 
 from __future__ import annotations
@@ -112,5 +112,5 @@ def measure(store: str, name: str) -> dict[str, Any]:
 if __name__ == "__main__":
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
-    measured = measure(sys.argv[1], sys.argv[3])
+    measured = {name: measure(sys.argv[1], name) for name in TASKS}
     torch.save(measured, Path(sys.argv[2]) / f"{os.environ['RANK']}.pt")

@@ -23,17 +23,19 @@ def one(tiny_store: Path) -> Results:
 
 
 @pytest.fixture(scope="module")
-def two(
+def peers(
     tiny_store: Path, tmp_path_factory: pytest.TempPathFactory, two_processes: Callable[..., None]
-) -> list[Results]:
-    """What each of two processes measures."""
-    return trained_by(two_processes, tiny_store, tmp_path_factory.mktemp("out"), "MMIN")
-
-
-def trained_by(two_processes: Callable[..., None], store: Path, out: Path, name: str) -> list[Results]:
-    """Train a method in two processes; return what each of them measures."""
-    two_processes(WORKER, store, out, name)
+) -> list[dict[str, Results]]:
+    """What each of two processes measures, per peer; all in one group, as processes take seconds to start."""
+    out = tmp_path_factory.mktemp("out")
+    two_processes(WORKER, tiny_store, out)
     return [torch.load(out / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+@pytest.fixture(scope="module")
+def two(peers: list[dict[str, Results]]) -> list[Results]:
+    """What each of two processes measures of the peer that one process trained too."""
+    return [rank["MMIN"] for rank in peers]
 
 
 def joined(weights: dict[str, Tensor], part: str) -> Tensor:
@@ -76,9 +78,9 @@ def test_each_stage_steps_its_own_network_only(one: Results, two: list[Results])
 
 @pytest.mark.parametrize("name", ["IF-MMIN", "NMER"])
 def test_processes_agree_where_each_compares_the_moments_of_its_own_rows(
-    name: str, one: Results, tiny_store: Path, tmp_path: Path, two_processes: Callable[..., None]
+    name: str, one: Results, peers: list[dict[str, Results]]
 ):
-    first, second = trained_by(two_processes, tiny_store, tmp_path, name)
+    first, second = (rank[name] for rank in peers)
     torch.testing.assert_close(first["weights"], second["weights"], rtol=0, atol=0)
     assert first["teacher_scores"] == second["teacher_scores"]
     assert first["tested"] == second["tested"]

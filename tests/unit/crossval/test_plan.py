@@ -48,11 +48,6 @@ def test_a_configuration_is_resolved_by_the_command_line(config: Path, tiny_stor
     assert build_data(resolved, 2).fold == 2
 
 
-def test_a_wrong_key_is_named(config: Path):
-    with pytest.raises(InputError, match=r"cannot be used: .*embed_dimension"):
-        resolve_config(["-c", str(config), "--model.embed_dimension", "3"])
-
-
 @pytest.mark.parametrize(
     ("word", "remedy"),
     [
@@ -63,7 +58,7 @@ def test_a_wrong_key_is_named(config: Path):
     ],
 )
 def test_what_the_protocol_sets_cannot_be_given(word: str, remedy: str):
-    with pytest.raises(InputError, match=rf"is set for each run by the protocol\. Remedy: use {remedy}"):
+    with pytest.raises(InputError, match=rf"^--\S+ is set for each run by the protocol\. Remedy: use {remedy}"):
         resolve_config(["-c", "mine.yaml", word, "1"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -65,29 +66,37 @@ def resolve(config: Path, variants: dict[str, dict[str, Any]]) -> dict[str, dict
     return resolve_configs({name: [*words, *variant_words(override)] for name, override in variants.items()})
 
 
-def test_a_variant_changes_what_it_names_and_nothing_else(config: Path):
-    change = {"model": {"init_args": {"weight_align": 0.25}}}
-    plain, changed = resolve(config, {"plain": {}, "changed": change}).values()
-    assert plain["model"]["init_args"].pop("weight_align") == 0.5
-    assert changed["model"]["init_args"].pop("weight_align") == 0.25
-    assert plain == changed
-
-
 def test_a_variant_with_a_wrong_key_is_refused(config: Path):
     with pytest.raises(InputError, match=r"^b: .* cannot be used: .*weight_alignment"):
         resolve(config, {"a": {}, "b": {"model": {"init_args": {"weight_alignment": 0}}}})
 
 
 @pytest.fixture(scope="module")
-def published(root: Path, config: Path) -> dict[str, list[str]]:
-    """Every published file of variants -> its variants, resolved by one process, which takes seconds to start."""
+def resolved(root: Path, config: Path) -> dict[str, dict[str, Any]]:
+    """Two variants and those of every published file, resolved by one process, which takes seconds to start."""
     sweeps = root / "experiments" / "configs" / "sweeps"
-    files = [path for path in sorted(sweeps.glob("*.yaml")) if not path.stem.startswith("wandb_")]
-    variants = {f"{path.stem}/{name}": change for path in files for name, change in read_variants(path).items()}
-    found: dict[str, list[str]] = {path.stem: [] for path in files}
-    for name, one in resolve(config, variants).items():
-        found[name.split("/")[0]].append(yaml.safe_dump(one))
+    variants: dict[str, dict[str, Any]] = {"plain": {}, "changed": {"model": {"init_args": {"weight_align": 0.25}}}}
+    for path in sorted(sweeps.glob("*.yaml")):
+        if not path.stem.startswith("wandb_"):
+            variants |= {f"{path.stem}/{name}": change for name, change in read_variants(path).items()}
+    return resolve(config, variants)
+
+
+@pytest.fixture(scope="module")
+def published(resolved: dict[str, dict[str, Any]]) -> dict[str, list[str]]:
+    """Every published file of variants -> its variants, resolved."""
+    found: dict[str, list[str]] = {}
+    for name, one in resolved.items():
+        if "/" in name:
+            found.setdefault(name.split("/")[0], []).append(yaml.safe_dump(one))
     return found
+
+
+def test_a_variant_changes_what_it_names_and_nothing_else(resolved: dict[str, dict[str, Any]]):
+    plain, changed = deepcopy(resolved["plain"]), deepcopy(resolved["changed"])
+    assert plain["model"]["init_args"].pop("weight_align") == 0.5
+    assert changed["model"]["init_args"].pop("weight_align") == 0.25
+    assert plain == changed
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
