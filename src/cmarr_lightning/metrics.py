@@ -28,21 +28,26 @@ __all__ = ["ConditionMetrics", "macro_f1", "unweighted_average_recall", "weighte
 
 def weighted_average_recall(confusion: Tensor) -> Tensor:
     """Return WAR in [0, 1] of confusion counts (..., C, C), rows = true classes."""
-    counts = confusion.double()
+    counts = _exact(confusion)
     return counts.diagonal(dim1=-2, dim2=-1).sum(-1) / counts.sum((-2, -1))
 
 
 def unweighted_average_recall(confusion: Tensor) -> Tensor:
     """Return UAR in [0, 1] of confusion counts (..., C, C), rows = true classes."""
-    counts = confusion.double()
+    counts = _exact(confusion)
     return (counts.diagonal(dim1=-2, dim2=-1) / counts.sum(-1)).nanmean(-1)
 
 
 def macro_f1(confusion: Tensor) -> Tensor:
     """Return macro F1 in [0, 1] of confusion counts (..., C, C), rows = true classes."""
-    counts = confusion.double()
+    counts = _exact(confusion)
     hits = counts.diagonal(dim1=-2, dim2=-1)
     return (2 * hits / (counts.sum(-1) + counts.sum(-2))).nanmean(-1)
+
+
+def _exact(confusion: Tensor) -> Tensor:
+    """Leave the device: not every accelerator has float64, and the counts are few."""
+    return confusion.cpu().double()
 
 
 class ConditionMetrics(Metric):

@@ -24,8 +24,8 @@ class ZeroImputation(CMARRTask):
     Zero is the training mean of a standardised column; the network reads NaN as that.
     """
 
-    def training_conditions(self, batch: MultimodalBatch) -> tuple[Tensor, Tensor]:
-        return batch.observed.unsqueeze(1), torch.zeros(len(batch), dtype=torch.long)
+    def training_conditions(self, batch: MultimodalBatch) -> Tensor:
+        return batch.observed.unsqueeze(1)
 
     def network_logits(self, batch: MultimodalBatch, present: Tensor) -> Tensor:
         logits = []

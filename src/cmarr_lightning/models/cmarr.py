@@ -34,10 +34,12 @@ def aggregate_latents(latents: Tensor, weight: Tensor) -> Tensor:
             gives all of them the weight 1.
 
     Returns:
-        (B, K, E); zeros where nothing is present.
+        (B, K, E) in float32 or wider, even under autocast; zeros where nothing is present.
     """
-    weight = weight.to(latents.dtype)
-    return weight @ latents / weight.sum(dim=-1, keepdim=True).clamp_min(0.01)
+    dtype = torch.promote_types(latents.dtype, torch.float32)
+    with torch.autocast(latents.device.type, enabled=False):  # rounded latents would not lead back to their points
+        weight = weight.to(dtype)
+        return weight @ latents.to(dtype) / weight.sum(dim=-1, keepdim=True).clamp_min(0.01)
 
 
 class CMARRNetwork(nn.Module):

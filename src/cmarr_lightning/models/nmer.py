@@ -100,7 +100,10 @@ class NMERStudent(Student):
         specific = self.specific(features, padding_mask, present)
         invariant = self.invariant(self.common(features, padding_mask, present))
         posterior: VAEOutput = self.vae(specific.flatten(2), invariant.flatten(2))
-        logits = self.classifier(posterior.recovered.flatten(0, 1)).unflatten(0, present.shape[:2])
+        # A condition with nothing present must not enter the statistics of batch normalisation; its logits are 0.
+        usable = present.any(dim=-1)
+        classified: Tensor = self.classifier(posterior.recovered[usable])
+        logits = classified.new_zeros(*usable.shape, classified.shape[-1]).index_put((usable,), classified)
         return NMEROutput(logits, posterior.recovered.view_as(specific), invariant, posterior)
 
 

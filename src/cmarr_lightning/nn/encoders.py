@@ -11,7 +11,7 @@ from torch import Tensor, nn
 __all__ = ["FeatureEncoder", "FrameSharedDropout", "sinusoidal_positions"]
 
 
-def sinusoidal_positions(length: int, dim: int) -> Tensor:
+def sinusoidal_positions(length: int, dim: int, device: torch.device | None = None) -> Tensor:
     """Return the (T, E) sine and cosine position code of the transformer, less that of the first frame; dim even.
 
     The first frame's code is 0, so that an utterance vector (T = 1), which has no order, is the same alone and
@@ -22,8 +22,8 @@ def sinusoidal_positions(length: int, dim: int) -> Tensor:
         tensor([[ 0.0000,  0.0000,  0.0000,  0.0000],
                 [ 0.8400, -0.4600,  0.0100, -0.0000]])
     """
-    position = torch.arange(length, dtype=torch.float32).unsqueeze(1)
-    rate = torch.exp(torch.arange(0, dim, 2, dtype=torch.float32) * (-math.log(10_000.0) / dim))
+    position = torch.arange(length, dtype=torch.float32, device=device).unsqueeze(1)
+    rate = torch.exp(torch.arange(0, dim, 2, dtype=torch.float32, device=device) * (-math.log(10_000.0) / dim))
     return torch.stack([torch.sin(position * rate), torch.cos(position * rate) - 1], dim=-1).flatten(1)
 
 
@@ -88,5 +88,5 @@ class FeatureEncoder(nn.Module):
         tokens: Tensor = self.layers(features)
         if features.shape[1] == 1:
             return tokens
-        positions = sinusoidal_positions(features.shape[1], tokens.shape[-1])
-        return tokens + positions.to(device=tokens.device, dtype=tokens.dtype)
+        positions = sinusoidal_positions(features.shape[1], tokens.shape[-1], tokens.device)
+        return tokens + positions.to(tokens.dtype)

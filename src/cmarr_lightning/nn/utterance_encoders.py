@@ -63,7 +63,9 @@ class LSTMEncoder(UtteranceEncoder):
 
     def pool(self, frames: Tensor, padding_mask: Tensor) -> Tensor:
         """Pool over the frames that are not padding; later frames change nothing at earlier ones."""
-        states: Tensor = self.lstm(frames)[0]
+        # In float32 under autocast too: there the LSTM of CUDA gives float16, whatever the precision asked for.
+        with torch.autocast(frames.device.type, enabled=False):
+            states: Tensor = self.lstm(frames.to(torch.promote_types(frames.dtype, torch.float32)))[0]
         return states.masked_fill(padding_mask.unsqueeze(-1), -torch.inf).amax(dim=1)
 
 

@@ -85,6 +85,10 @@ class EmotionTask(ScoredModule):
         """Tell whether this epoch starts from other weights than the last one left: no average goes across that."""
         return False
 
+    def training_conditions(self, batch: MultimodalBatch) -> Tensor:
+        """Return present (B, K, M) bool: what a training step lets the network read; by default every condition."""
+        return self.present(batch)
+
     # -- set-up ---------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:

@@ -150,7 +150,8 @@ class CMARRTask(EmotionTask):
 
     def training_step(self, batch: MultimodalBatch, batch_idx: int) -> Tensor:
         """Minimise the CM-ARR objective of the global batch."""
-        present, refined = self.training_conditions(batch)
+        present = self.training_conditions(batch)
+        refined = (present == batch.drawn.unsqueeze(1)).all(dim=-1).int().argmax(dim=1)  # the condition drawn
         output: CMARROutput = self.network(batch.features, batch.padding_mask, present, refined)
         gather = self.gather()
         terms: LossTerms = self.loss(
@@ -184,22 +185,13 @@ class CMARRTask(EmotionTask):
             self.log("train/flow_roundtrip_error", self._round_trip_error)
         self.log("train/temperature", self.loss.align.temperature)
 
-    def training_conditions(self, batch: MultimodalBatch) -> tuple[Tensor, Tensor]:
-        """Choose the conditions of a training step.
-
-        Returns:
-            present (B, K, M) bool and the index (B,) of the condition that the refinement looks at: the one
-            drawn for the utterance.
-        """
-        drawn, observed = batch.drawn.unsqueeze(1), batch.observed.unsqueeze(1)
+    def training_conditions(self, batch: MultimodalBatch) -> Tensor:
+        """Return present (B, K, M) bool of a training step; the condition drawn for an utterance is among them."""
         if self.phase() == "align":
-            present = observed
-        elif self.train_conditions == "drawn":
-            present = torch.cat([observed, drawn], dim=1)
-        else:
-            present = self.present(batch)
-        same = (present == drawn).all(dim=-1)
-        return present, same.int().argmax(dim=1)
+            return batch.observed.unsqueeze(1)
+        if self.train_conditions == "drawn":
+            return torch.stack([batch.observed, batch.drawn], dim=1)
+        return self.present(batch)
 
     def phase(self) -> Literal["align", "flows", "joint"]:
         """Return what is trained now; always `joint` in the joint schedule."""
@@ -224,11 +216,12 @@ class CMARRTask(EmotionTask):
         return partial(_gather_rows, cast(Callable[..., Tensor], self.all_gather))
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Keep everything but the flows as it is in the flow phase (no decay, no momentum either)."""
-        if self.phase() == "flows":
-            for name, parameter in self.named_parameters():
-                if not name.startswith("network.flow."):
-                    parameter.grad = None
+        """Keep what a phase does not train as it is: no decay, no momentum either."""
+        phase = self.phase()
+        for name, parameter in self.named_parameters():
+            trained_later = name.startswith(("network.flow.", "network.projection."))
+            if (phase == "align" and trained_later) or (phase == "flows" and not name.startswith("network.flow.")):
+                parameter.grad = None
 
     def _note(self, terms: LossTerms, loss: Tensor, embeddings: Tensor, batch_idx: int) -> None:
         """Keep what `on_train_epoch_end` logs."""

@@ -163,6 +163,14 @@ def test_latents_are_averaged_over_what_is_present():
     torch.testing.assert_close(aggregate_latents(latents, present), expected)
 
 
+def test_latents_are_not_rounded_under_autocast():
+    latents, present = torch.randn(4, 3, 8), torch.rand(4, 7, 3) < 0.5
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = aggregate_latents(latents, present)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, aggregate_latents(latents, present))
+
+
 def test_evaluation_uses_the_means_and_is_deterministic(make_network, make_batch):
     network, batch = make_network(), make_batch()
     output = network(*batch.inputs)

@@ -141,6 +141,20 @@ def test_the_student_inherits_the_teachers_encoders_and_the_teacher_rests(cls: A
     assert not any(p.requires_grad for p in network.teacher.parameters())
 
 
+def test_what_has_nothing_present_does_not_enter_batch_normalisation(make_batch: Callable[..., Any]):
+    batch = make_batch(3, lacking=True)
+    dims = {m: x.shape[-1] for m, x in batch.features.items()}
+    student = NMERNetwork(dims, 4, **options(encoders=dict.fromkeys(dims, "mlp"), embed_dim=16, hidden_dim=16)).student
+    seen: list[Tensor] = []
+    student.classifier.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    output = student(*batch.inputs)
+    usable = batch.present.any(dim=-1)
+    assert not usable.all()
+    assert torch.equal(seen[0], output.imagined.flatten(2)[usable])
+    assert not output.logits[~usable].any()
+    assert output.logits[usable].any(dim=-1).all()
+
+
 def test_padding_stays_zero_when_features_are_scaled(make_batch: Callable[..., Any]):
     batch = make_batch(3)
     dims = {m: x.shape[-1] for m, x in batch.features.items()}

@@ -92,6 +92,23 @@ def test_the_lstm_keeps_the_largest_state_over_time():
     torch.testing.assert_close(encoder(frames, torch.zeros(2, 4, dtype=torch.bool)), states.max(dim=1).values)
 
 
+def test_the_lstm_runs_in_float32_under_autocast():
+    encoder, (features, masks) = LSTMEncoder(3, 6), batch()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = encoder(features["audio"].bfloat16().float(), masks["audio"])
+    assert torch.equal(found, encoder(features["audio"].bfloat16().float(), masks["audio"]))
+
+
+@pytest.mark.parametrize("padding", ["invariant", "released"])
+def test_all_encoders_run_under_autocast(padding: str):
+    features, masks = batch()
+    present = torch.tensor([[[True, False, True]], [[False, True, True]], [[True, True, False]]])
+    made = encoders(padding=padding)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = made(features, masks, present)
+    torch.testing.assert_close(found.float(), made(features, masks, present), rtol=0.05, atol=0.05)
+
+
 def test_the_text_cnn_is_its_sum_over_the_window():
     encoder = TextCNNEncoder(4, 2, 0.0)
     tokens = torch.randn(6, 4)
