@@ -29,7 +29,7 @@ def logged(run: Path) -> pd.DataFrame:
 def test_fit_logs_every_loss_term_and_every_condition(trained_run: Path):
     metrics = logged(trained_run)
     terms = {f"train/loss{term}" for term in ("", "_cls", "_align", "_recon", "_nll", "_refine")}
-    extra = {"train/flow_roundtrip_error", "train/temperature"}
+    extra = {"train/flow_roundtrip_error", "train/sigma", "train/temperature"}
     scores = {f"val/{key}/{name}" for key in ("war", "uar", "f1") for name in SEVEN}
     means = {f"val/{key}_missing_mean" for key in ("war", "uar", "f1")}
     assert set(metrics.columns) == {"epoch", "step"} | terms | extra | scores | means

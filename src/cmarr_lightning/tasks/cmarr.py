@@ -27,7 +27,8 @@ class CMARRTask(EmotionTask):
 
     Logged per training epoch: `train/loss` and its terms `train/loss_cls`, `_align`, `_recon`, `_nll`, `_refine`
     (unweighted); once per epoch `train/flow_roundtrip_error`, the largest |u - F^-1(F(u))| of a batch;
-    `train/temperature` of the alignment. For validation and test see `EmotionTask`.
+    `train/sigma`, the mean standard deviation of the Gaussians of that batch; `train/temperature` of the alignment.
+    For validation and test see `EmotionTask`.
 
     Args:
         modalities: M names in the order of the data; linked from the data module by the command line.
@@ -138,6 +139,7 @@ class CMARRTask(EmotionTask):
         )
         self._epoch_terms: list[tuple[Tensor, int]] = []
         self._round_trip_error = torch.tensor(0.0)
+        self._sigma = torch.tensor(0.0)
 
     def scalers(self) -> dict[str, FeatureScaler]:
         """Return the network's scalers."""
@@ -164,7 +166,10 @@ class CMARRTask(EmotionTask):
         loss = terms.total
         if self.phase() == "flows":
             loss = self.loss.reconstruction(terms.recon, terms.nll) + 0.0 * terms.total
-        self._note(terms, loss, output.embeddings, batch_idx)
+        self._note(terms, loss, len(batch))
+        if batch_idx == 0:
+            self._round_trip_error = self.network.round_trip_error(output.embeddings.detach())
+            self._sigma = output.log_std[batch.observed].detach().exp().mean()
         return loss
 
     def on_train_epoch_start(self) -> None:
@@ -183,6 +188,7 @@ class CMARRTask(EmotionTask):
         self.log_dict({f"train/{name}": mean for name, mean in zip(names[1:], means[1:], strict=True)})
         if self.reconstruction == "flow":
             self.log("train/flow_roundtrip_error", self._round_trip_error)
+        self.log("train/sigma", self._sigma)
         self.log("train/temperature", self.loss.align.temperature)
 
     def training_conditions(self, batch: MultimodalBatch) -> Tensor:
@@ -223,11 +229,9 @@ class CMARRTask(EmotionTask):
             if (phase == "align" and trained_later) or (phase == "flows" and not name.startswith("network.flow.")):
                 parameter.grad = None
 
-    def _note(self, terms: LossTerms, loss: Tensor, embeddings: Tensor, batch_idx: int) -> None:
-        """Keep what `on_train_epoch_end` logs."""
-        self._epoch_terms.append((torch.stack([loss, *terms[1:]]).detach(), len(embeddings)))
-        if batch_idx == 0:
-            self._round_trip_error = self.network.round_trip_error(embeddings.detach())
+    def _note(self, terms: LossTerms, loss: Tensor, size: int) -> None:
+        """Keep what `on_train_epoch_end` averages."""
+        self._epoch_terms.append((torch.stack([loss, *terms[1:]]).detach(), size))
 
 
 def _gather_rows(all_gather: Callable[..., Tensor], tensor: Tensor) -> Tensor:
