@@ -13,10 +13,11 @@ from torch.utils.data import DataLoader
 
 from cmarr_lightning.batch import MultimodalBatch
 from cmarr_lightning.data.arguments import check_arguments
-from cmarr_lightning.data.columns import matching_rows, name_some, text_column
+from cmarr_lightning.data.columns import matching_rows, name_some
 from cmarr_lightning.data.conditions import ConditionDraw
 from cmarr_lightning.data.dataset import UtteranceDataset, padding_costs
 from cmarr_lightning.data.folds import Protocol, Split, audit_folds, choose_fold, make_folds, official_columns
+from cmarr_lightning.data.labels import check_labels, read_labels
 from cmarr_lightning.data.noise import Noise, NoiseSource, parse_noise, read_noise
 from cmarr_lightning.data.official_folds import audit_official_folds
 from cmarr_lightning.data.sampler import LengthBucketBatchSampler
@@ -65,7 +66,7 @@ class FeatureDataModule(LightningDataModule):
             remedy.
     """
 
-    _unknown_is_unlabelled = False
+    _other_labels: frozenset[str] | None = None  # labels outside the task; None: every label must be a class
 
     def __init__(
         self,
@@ -108,8 +109,7 @@ class FeatureDataModule(LightningDataModule):
         check_arguments(self)
         self.feature_dims = {m: self.store.dims[m] for m in self.modalities}
         self._selected = matching_rows(self.store.manifest, where or {})
-        self._label_column = label_column
-        self._label_text = self._read_labels(merge or {})
+        self._label_text = read_labels(self.store, label_column, merge or {})
         found = set(self._label_text[self._selected]) - {""}
         self.class_names = sorted(found) if classes is None else list(classes)
         if len(set(self.class_names)) < len(self.class_names):
@@ -151,13 +151,8 @@ class FeatureDataModule(LightningDataModule):
     @cached_property
     def split(self) -> Split:
         """The rows of the chosen fold, after the audit of all folds."""
-        self._refuse_unknown_labels()
+        check_labels(self.store, self._label_text, self._selected, self.class_names, self._other_labels)
         rows = np.flatnonzero(self.labels >= 0)
-        if not len(rows) or len(self.class_names) < 2:
-            raise InputError(
-                f"{self.store.path}: {len(rows)} labelled utterances, classes {self.class_names}",
-                remedy="set `label_column` and `classes` so that at least two classes have utterances",
-            )
         self._refuse_empty_utterances(rows)
         folds = make_folds(
             self.store.manifest,
@@ -282,22 +277,6 @@ class FeatureDataModule(LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
         )
-
-    def _read_labels(self, merge: dict[str, str]) -> np.ndarray:
-        text = text_column(self.store.manifest, self._label_column, purpose="`label_column`")
-        return np.array([merge.get(label, label) for label in text], dtype=object)
-
-    def _refuse_unknown_labels(self) -> None:
-        if self._unknown_is_unlabelled:
-            return
-        rows = self._selected[self.labels[self._selected] < 0]
-        unknown = rows[self._label_text[rows] != ""]
-        if len(unknown):
-            utterance, label = self.utterance_ids(unknown)[0], self._label_text[unknown[0]]
-            raise InputError(
-                f"utterance {utterance!r}: label {label!r} is none of {', '.join(self.class_names)}",
-                remedy="add it to `classes`, rename it with `merge` or filter it out with `where`",
-            )
 
     def _refuse_empty_utterances(self, rows: np.ndarray) -> None:
         observed = np.any([self.store.lengths(m)[rows] > 0 for m in self.modalities], axis=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from cmarr_lightning.data.corpora.spellings import IEMOCAP_CODES, IEMOCAP_FOUR, OTHER_EMOTIONS
 from cmarr_lightning.data.corpora.totals import IEMOCAP_TOTALS, check_totals
 from cmarr_lightning.data.datamodule import FeatureDataModule
 
@@ -13,7 +14,6 @@ _CLASSES = {
     "four": ["angry", "happy", "neutral", "sad"],
     "raw": ["anger", "excited", "frustration", "happiness", "neutral", "sadness"],
 }
-_MERGE = {"excited": "happy", "excitement": "happy", "happiness": "happy", "anger": "angry", "sadness": "sad"}
 
 
 class IEMOCAPDataModule(FeatureDataModule):
@@ -23,7 +23,8 @@ class IEMOCAPDataModule(FeatureDataModule):
         store: Folder of the feature store.
         scheme: `four`: angry, happy (with excited), neutral, sad from the column label. `raw`: the six
             frequent categories of the column emotion: anger, excited, frustration, happiness, neutral,
-            sadness. All other utterances are unlabelled.
+            sadness. The codes of the corpus (ang, exc, hap, ...) are read as well. All other utterances are
+            unlabelled; spellings that are no emotion of the corpus are warned of.
         scenario: Keep `improvised` or `scripted` dialogues only.
         gender: Keep the utterances of `F` or `M` only; asks for the protocol `session`.
         protocol: Leave one `session` (5 folds) or one `speaker` (10 folds) out.
@@ -34,7 +35,7 @@ class IEMOCAPDataModule(FeatureDataModule):
         https://doi.org/10.1007/s10579-008-9076-6
     """
 
-    _unknown_is_unlabelled = True
+    _other_labels = OTHER_EMOTIONS
 
     def __init__(
         self,
@@ -50,7 +51,7 @@ class IEMOCAPDataModule(FeatureDataModule):
             store,
             classes=_CLASSES[scheme],
             label_column="label" if scheme == "four" else "emotion",
-            merge=_MERGE if scheme == "four" else None,
+            merge=IEMOCAP_FOUR if scheme == "four" else IEMOCAP_CODES,
             where={column: value for column, value in filters.items() if value is not None},
             protocol=protocol,
             **kwargs,

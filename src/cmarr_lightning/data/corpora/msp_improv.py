@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from cmarr_lightning.data.corpora.spellings import MSP_IMPROV_FOUR, OTHER_EMOTIONS
 from cmarr_lightning.data.corpora.totals import MSP_IMPROV_TOTALS, check_totals
 from cmarr_lightning.data.datamodule import FeatureDataModule
 
 __all__ = ["MSPImprovDataModule"]
 
 _CLASSES = {"four": ["angry", "happy", "neutral", "sad"], "raw": ["A", "H", "N", "O", "S"]}
-_MERGE = {"A": "angry", "H": "happy", "N": "neutral", "S": "sad"}
 
 
 class MSPImprovDataModule(FeatureDataModule):
@@ -19,7 +19,8 @@ class MSPImprovDataModule(FeatureDataModule):
     Args:
         store: Folder of the feature store.
         scheme: `four`: angry, happy, neutral, sad from the column label. `raw`: the codes A, H, N, O
-            (other), S of the column emotion. All other utterances are unlabelled.
+            (other), S of the column emotion. All other utterances are unlabelled; spellings that are no emotion
+            of the corpus are warned of.
         recording: Keep these recordings only: `S` other turns of the improvisations, `P` talk between takes,
             `T` target sentences improvised, `R` target sentences read. Published results often use S alone.
         gender: Keep the utterances of `F` or `M` only; asks for the protocol `session`.
@@ -31,7 +32,7 @@ class MSPImprovDataModule(FeatureDataModule):
         2017, https://doi.org/10.1109/TAFFC.2016.2515617
     """
 
-    _unknown_is_unlabelled = True
+    _other_labels = OTHER_EMOTIONS
 
     def __init__(
         self,
@@ -50,7 +51,7 @@ class MSPImprovDataModule(FeatureDataModule):
             store,
             classes=_CLASSES[scheme],
             label_column="label" if scheme == "four" else "emotion",
-            merge=_MERGE if scheme == "four" else None,
+            merge=MSP_IMPROV_FOUR if scheme == "four" else None,
             where={column: value for column, value in filters.items() if value is not None},
             protocol=protocol,
             **kwargs,

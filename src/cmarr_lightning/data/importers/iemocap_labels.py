@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from cmarr_lightning.data.corpora.spellings import IEMOCAP_CODES, IEMOCAP_FOUR
 from cmarr_lightning.data.importers.annotation_text import numbered_lines, tally
 from cmarr_lightning.data.importers.corpus_ids import describe_ids
 from cmarr_lightning.errors import InputError
@@ -19,20 +20,6 @@ _TURN = re.compile(
     r"\s+\[(?P<valence>[\d.]+), (?P<activation>[\d.]+), (?P<dominance>[\d.]+)\]"
 )
 _VOTE = re.compile(r"C-(?P<who>[EFM])\d*:\s*(?P<categories>[^()]*)")
-_EMOTIONS = {
-    "ang": "anger",
-    "dis": "disgust",
-    "exc": "excited",
-    "fea": "fear",
-    "fru": "frustration",
-    "hap": "happiness",
-    "neu": "neutral",
-    "oth": "other",
-    "sad": "sadness",
-    "sur": "surprise",
-    "xxx": "undecided",
-}
-_FOUR = {"anger": "angry", "excited": "happy", "happiness": "happy", "neutral": "neutral", "sadness": "sad"}
 
 
 def read_iemocap_labels(source: Path) -> pd.DataFrame:
@@ -82,7 +69,7 @@ def _turns(path: Path) -> list[dict[str, Any]]:
 
 def _turn(line: str, where: str) -> dict[str, Any]:
     match = _TURN.fullmatch(line)
-    if match is None or match["emotion"] not in _EMOTIONS:
+    if match is None or match["emotion"] not in IEMOCAP_CODES:
         raise InputError(
             f"{where}: {line[:60]!r} is not `[start - end] id emotion [valence, activation, dominance]`",
             remedy="copy the file again from the corpus",
@@ -91,5 +78,5 @@ def _turn(line: str, where: str) -> dict[str, Any]:
         numbers = {key: float(match[key]) for key in ("start", "end", "valence", "activation", "dominance")}
     except ValueError as error:
         raise InputError(f"{where}: {error}", remedy="copy the file again from the corpus") from error
-    emotion = _EMOTIONS[match["emotion"]]
-    return {"utterance_id": match["id"], "emotion": emotion, "label": _FOUR.get(emotion, ""), **numbers}
+    emotion = IEMOCAP_CODES[match["emotion"]]
+    return {"utterance_id": match["id"], "emotion": emotion, "label": IEMOCAP_FOUR.get(emotion, ""), **numbers}

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from cmarr_lightning.data.corpora.spellings import MSP_IMPROV_FOUR
 from cmarr_lightning.data.importers.annotation_text import numbered_lines, tally
 from cmarr_lightning.data.importers.corpus_ids import describe_ids
 from cmarr_lightning.errors import InputError
@@ -20,7 +21,6 @@ EVALUATION_FILES = ("Evalution.txt", "Evaluation.txt")
 _NUMBER = r"\s*(\d+(?:\.\d+)?|NaN)\s*"
 _TURN = re.compile(rf"UTD-IMPROV-(\S+)\.avi;\s*([A-Z]);\s*A:{_NUMBER};\s*V:{_NUMBER};\s*D:{_NUMBER};\s*N:{_NUMBER};?")
 _VOTE = re.compile(r"[^;]+;\s*(Angry|Happy|Neutral|Other|Sad);")
-_FOUR = {"A": "angry", "H": "happy", "N": "neutral", "S": "sad"}
 _DIMENSIONS = ("activation", "valence", "dominance", "naturalness")
 
 
@@ -78,4 +78,9 @@ def _turn(line: str, where: str) -> dict[str, Any]:
         )
     name, emotion, *numbers = match.groups()
     means = dict(zip(_DIMENSIONS, map(float, numbers), strict=True))
-    return {"utterance_id": f"MSP-IMPROV-{name}", "emotion": emotion, "label": _FOUR.get(emotion, ""), **means}
+    return {
+        "utterance_id": f"MSP-IMPROV-{name}",
+        "emotion": emotion,
+        "label": MSP_IMPROV_FOUR.get(emotion, ""),
+        **means,
+    }

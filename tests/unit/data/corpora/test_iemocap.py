@@ -80,3 +80,36 @@ def test_sessions_of_the_real_corpus_have_the_published_class_totals(tmp_path):
         assert all(np.isfinite(s.mean).all() and (s.std > 0).all() for s in data.statistics.values())
     improvised = IEMOCAPDataModule(str(out), scenario="improvised", protocol="speaker").split
     assert sum(map(len, (improvised.train, improvised.val, improvised.test))) == 2943
+
+
+def _store_of_labels(make_store, column, labels):
+    features = {m: [np.ones(2, dtype=np.float32)] * 6 * len(labels) for m in ("audio", "text")}
+    sessions = np.repeat(["1", "2", "3"], 2 * len(labels))
+    return str(make_store(features, {column: labels * 6, "session": sessions}).path)
+
+
+def test_the_codes_of_the_corpus_are_read_in_both_schemes(make_store, recwarn):
+    codes = ["ang", "hap", "exc", "neu", "sad", "fru", "xxx"]
+    data = IEMOCAPDataModule(_store_of_labels(make_store, "label", codes), batch_size=8)
+    data.setup("fit")
+    assert data.labels[:7].tolist() == [0, 1, 1, 2, 3, -1, -1]
+    assert not [w for w in recwarn if "left out" in str(w.message)]
+
+
+def test_the_codes_are_read_as_raw_categories(make_store):
+    codes = ["ang", "exc", "fru", "hap", "neu", "sad", "sur"]
+    data = IEMOCAPDataModule(_store_of_labels(make_store, "emotion", codes), scheme="raw", batch_size=8)
+    assert data.labels[:7].tolist() == [0, 1, 2, 3, 4, 5, -1]
+
+
+def test_other_spellings_are_counted_in_a_warning(make_store):
+    labels = ["angry", "happy", "neutral", "sad", "Sad", "wrath", "frustration"]
+    data = IEMOCAPDataModule(_store_of_labels(make_store, "label", labels), batch_size=8)
+    with pytest.warns(UserWarning, match=r"with the labels 'Sad' 6, 'wrath' 6 are left out.*Remedy: rename"):
+        data.setup("fit")
+
+
+def test_labels_of_which_none_is_known_are_an_error_that_lists_them(make_store):
+    data = IEMOCAPDataModule(_store_of_labels(make_store, "label", ["Angry", "Happy", "Neutral", "Sad"]))
+    with pytest.raises(InputError, match=r"0 labelled utterances of the classes angry.*'Angry' 6, 'Happy' 6.*spell"):
+        data.setup("fit")
