@@ -7,6 +7,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from cmarr_lightning.crossval.plan import Protocol
@@ -77,9 +78,15 @@ def add_protocol_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", metavar="-- OPTION ...", help="further options of `cmarr fit`")
 
 
-def config_words(args: argparse.Namespace) -> list[str]:
-    """Get the words after `cmarr fit` that the arguments stand for."""
-    return [*(word for config in args.config for word in ("-c", config)), *args.overrides]
+def config_words(args: argparse.Namespace, variant: Sequence[str] = ()) -> list[str]:
+    """Get the words after `cmarr fit` that the arguments stand for.
+
+    Args:
+        args: The arguments of the command.
+        variant: The words of one variant. They win over the configuration, and the options after `--` over them, so
+            that these hold for all variants.
+    """
+    return [*(word for config in args.config for word in ("-c", config)), *variant, *args.overrides]
 
 
 def command_line(name: str, args: argparse.Namespace) -> str:
@@ -164,7 +171,7 @@ def _plan(args: argparse.Namespace, folder: Path) -> list[Protocol]:
         raise InputError("--method with --variants", remedy="leave it out: each variant is a method of its own name")
     seeds = parse_numbers(args.seeds, "--seeds")
     variants = {"": {}} if args.variants is None else read_variants(args.variants)
-    configs = resolve_configs({name: [*config_words(args), *variant_words(o)] for name, o in variants.items()})
+    configs = resolve_configs({name: config_words(args, variant_words(o)) for name, o in variants.items()})
     protocols = []
     for name, config in configs.items():
         if config["model"] is None:

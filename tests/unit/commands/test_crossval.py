@@ -130,14 +130,45 @@ def test_every_variant_is_a_method_in_a_folder_of_its_own(runs: list[dict[str, A
     words = ["crossval", "-c", "mine.yaml", "--out", str(tmp_path / "cv"), "--variants", str(variants)]
     assert run_command([*words, "--folds", "1", "--", "--trainer.max_epochs", "3"]) == 0
     *resolved, one, two, summary = runs
-    common = ["-c", "mine.yaml", "--trainer.max_epochs", "3"]
     override = json.dumps({"model": {"init_args": {"weight_align": 0}}})
-    assert [call["words"] for call in resolved] == [common, [*common, "-c", override]]
+    common, last = ["-c", "mine.yaml"], ["--trainer.max_epochs", "3"]
+    assert [call["words"] for call in resolved] == [[*common, *last], [*common, "-c", override, *last]]
     for call, name in ((one, "full"), (two, "no_alignment")):
         assert (call["method"], call["folder"], call["runs"]) == (name, tmp_path / "cv" / name, [(1, 0)])
         assert json.loads((tmp_path / "cv" / name / "crossval.json").read_text())["method"] == name
     assert summary["folders"] == [tmp_path / "cv" / "full", tmp_path / "cv" / "no_alignment"]
     assert f"--variants {variants} --out" in summary["command"]
+
+
+def test_options_after_the_dashes_hold_for_all_variants(
+    config: Path, tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Also over what a variant sets itself, its own class or not; the protocols keep what is run."""
+    monkeypatch.setattr("cmarr_lightning.crossval.runs.finish_runs", lambda *_, **__: [])
+    monkeypatch.setattr("cmarr_lightning.analysis.summary.conclude_variants", lambda *_: None)
+    path = tmp_path / "variants.yaml"
+    peer = "{class_path: IFMMINTask, init_args: {stage1_epochs: 3, learning_rate: 0.002}}"
+    path.write_text(
+        f"full: {{}}\npeer: {{trainer: {{max_epochs: 60}}, model: {peer}, data: {{init_args: {{batch_size: 64}}}}}}\n"
+    )
+    out = tmp_path / "cv"
+    words = ["crossval", "-c", str(config), "--variants", str(path), "--out", str(out), "--folds", "0", "--"]
+    words += ["--data.store", str(tiny_store), "--data.init_args.batch_size", "16", "--model.learning_rate=0.5"]
+    words += ["--trainer.max_epochs", "1"]
+    assert run_command(words) == 0
+    kept = {name: json.loads((out / name / "crossval.json").read_text())["config"] for name in ("full", "peer")}
+    for one in kept.values():
+        assert one["trainer"]["max_epochs"] == 1
+        assert one["data"]["init_args"]["batch_size"] == 16
+        assert one["model"]["init_args"]["learning_rate"] == 0.5
+    assert kept["peer"]["model"]["class_path"].endswith("IFMMINTask")
+    assert kept["peer"]["model"]["init_args"]["stage1_epochs"] == 3
+
+    assert run_command(words) == 0  # the same again goes on
+    assert run_command([*words[:-1], "2"]) == 2
+    assert "trainer.max_epochs was 1, is 2" in capsys.readouterr().err
+    assert run_command([*words, "--model.init_args.weight_align", "0"]) == 2
+    assert "peer: the configuration cannot be used" in capsys.readouterr().err
 
 
 def test_a_variant_without_any_result_is_not_summarised(
