@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 __all__ = ["MultimodalBatch"]
@@ -40,3 +42,27 @@ class MultimodalBatch:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def completed(self, feature_dims: Mapping[str, int]) -> MultimodalBatch:
+        """Return the batch with exactly these modalities, in this order; those that it lacks are absent from all rows.
+
+        Args:
+            feature_dims: D per modality.
+        """
+        if list(feature_dims) == list(self.features):
+            return self
+        rows, empty = len(self), self.observed.new_zeros(len(self))
+        first = next(iter(self.features.values()))
+        column = dict(zip(self.features, range(self.observed.shape[1]), strict=True))
+
+        def columns(flags: Tensor) -> Tensor:
+            return torch.stack([flags[:, column[m]] if m in column else empty for m in feature_dims], dim=1)
+
+        return replace(
+            self,
+            features={m: self.features.get(m, first.new_zeros(rows, 1, dim)) for m, dim in feature_dims.items()},
+            padding_mask={m: self.padding_mask.get(m, empty.unsqueeze(1)) for m in feature_dims},
+            observed=columns(self.observed),
+            drawn=columns(self.drawn),
+            clean=None,
+        )

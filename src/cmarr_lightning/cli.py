@@ -70,7 +70,8 @@ def main(args: Sequence[str] | None = None) -> int:
 def _run_stage(argv: list[str]) -> int:
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-    from cmarr_lightning.stages import CMARRCLI, resolve_run
+    from cmarr_lightning.run_folder import resolve_run
+    from cmarr_lightning.stages import CMARRCLI
 
     for message in _NOT_FOR_USERS:
         warnings.filterwarnings("ignore", message=message)

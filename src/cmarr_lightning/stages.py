@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import secrets
 import sys
-from argparse import ArgumentParser
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning.pytorch as pl
-import torch
+from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -29,120 +27,35 @@ from cmarr_lightning.callbacks import (
     WandbDashboard,
 )
 from cmarr_lightning.data.datamodule import FeatureDataModule
+from cmarr_lightning.data.store import FeatureStore
 from cmarr_lightning.errors import InputError
+from cmarr_lightning.run_folder import check_checkpoint
 from cmarr_lightning.tasks.base import EmotionTask
 
-__all__ = ["CMARRCLI", "resolve_run"]
+__all__ = ["CMARRCLI"]
 
-_RUNS = Path("runs")
+_LINKED = ("modalities", "feature_dims", "class_names", "feature_kinds")
 _WITHOUT_WANDB = (
     "log in once with `wandb login` (or set WANDB_API_KEY), or keep the record in the run's folder: "
     "-c experiments/configs/logger/wandb_offline.yaml, or WANDB_MODE=offline"
 )
 
 
-def resolve_run(argv: list[str]) -> tuple[list[str], Path]:
-    """Find the folder of the run and complete the arguments from what it holds.
+def _take_what_is_there(data: Namespace, trained: list[str]) -> None:
+    """Let data for prediction read those of the trained modalities that the store has. Noise is for training.
 
-    * `fit` makes a new folder `runs/<time>-<random>`, or takes `--run FOLDER`, which must not hold a run yet.
-      With `--ckpt_path last` it goes on with the run in `--run`, or with the latest one under `runs`.
-    * The other stages take the run from `--run`, or from the place of `--ckpt_path`; the checkpoint is its best
-      one (`--ckpt_path last` takes the last).
-    * Where there is a run, its own `config.yaml` comes first; what is given with `-c` or as an option overrides it.
-
-    Returns:
-        The arguments for LightningCLI and the run's folder.
-
-    Raises:
-        InputError: A run, configuration or checkpoint is not where it should be, or would be overwritten.
+    A modality that is neither trained nor in the store stays, and is refused by the data module.
     """
-    parser = ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--run", type=Path)
-    parser.add_argument("--ckpt_path")
-    known, rest = parser.parse_known_args(argv[1:])
-    stage, run, checkpoint = argv[0], known.run, known.ckpt_path
-    if {"-h", "--help", "--print_config"} & {word.split("=")[0] for word in rest}:
-        return [stage, *rest], run or _RUNS
-    if stage == "fit":
-        if checkpoint == "last":
-            run = run or _latest_run()
-            checkpoint = str(_checkpoint(run, "last"))
-            rest = _with_config(rest, run)
-        else:
-            run = _new_run(run)
-    else:
-        if run is None:
-            run = _run_of_checkpoint(checkpoint)
-        if checkpoint in (None, "best", "last"):
-            checkpoint = str(_checkpoint(run, checkpoint or "best"))
-        rest = _with_config(rest, run)
-    if checkpoint is not None:
-        rest = [*rest, "--ckpt_path", checkpoint]
-    return [stage, *rest], run
-
-
-def _new_run(run: Path | None) -> Path:
-    if run is None:
-        return _RUNS / f"{datetime.now(tz=UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
-    if (run / "config.yaml").exists():
+    if "modalities" not in data:
+        return  # data of a class of somebody's own
+    has = FeatureStore.open(data.store).modalities
+    data.modalities = [m for m in data.modalities or trained if m in has or m not in trained]
+    if not data.modalities:
         raise InputError(
-            f"{run} holds a run already",
-            remedy="choose another --run, or go on with it by --ckpt_path last",
+            f"{data.store}: none of the modalities that the run was trained on, {', '.join(trained)}",
+            remedy=f"give features of one of them; the store has {', '.join(has)}",
         )
-    return run
-
-
-def _latest_run() -> Path:
-    runs = sorted(_RUNS.glob("*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
-    if not runs:
-        raise InputError(f"no run with a last checkpoint under {_RUNS}", remedy="name the run's folder with --run")
-    return runs[-1].parents[1]
-
-
-def _run_of_checkpoint(checkpoint: str | None) -> Path:
-    if checkpoint in (None, "best", "last"):
-        raise InputError("no run named", remedy="give --run FOLDER, or --ckpt_path FILE")
-    folder = Path(str(checkpoint)).parent
-    return folder.parent if folder.name == "checkpoints" else folder
-
-
-def _checkpoint(run: Path, which: str) -> Path:
-    folder = run / "checkpoints"
-    found = sorted(folder.glob("last.ckpt" if which == "last" else "best-*.ckpt"))
-    if not found:
-        raise InputError(f"{folder}: no {which} checkpoint", remedy="train the run with `cmarr fit` first")
-    return max(found, key=lambda path: path.stat().st_mtime)
-
-
-def _with_config(rest: list[str], run: Path) -> list[str]:
-    config = run / "config.yaml"
-    if config.exists():
-        return ["-c", str(config), *rest]
-    if any(word in ("-c", "--config") or word.startswith("--config=") for word in rest):
-        return rest
-    raise InputError(f"{config}: not found", remedy="give the configuration with -c")
-
-
-def _check_checkpoint(path: str | Path, *, to_train: bool) -> None:
-    """Refuse a file that is no checkpoint before anything is built upon it. Nothing in it is executed.
-
-    Raises:
-        InputError: Missing, truncated, not from this program, holding more than plain values and tensors, or
-            without the state of training although training is to go on.
-    """
-    remedy = "name a checkpoint that `cmarr fit` wrote, or train anew"
-    if not Path(path).is_file():
-        raise InputError(f"{path}: no such checkpoint", remedy=remedy)
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the bytes may come from anywhere, and so may the error
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise InputError(f"{path}: cannot be loaded as a checkpoint ({reason[0]})", remedy=remedy) from error
-    needed = ["pytorch-lightning_version", "state_dict", "hyper_parameters"]
-    needed += ["optimizer_states", "lr_schedulers", "loops"] if to_train else []
-    absent = [key for key in needed if not isinstance(checkpoint, dict) or key not in checkpoint]
-    if absent:
-        raise InputError(f"{path}: not a checkpoint of this program (no {', '.join(absent)})", remedy=remedy)
+    data.noise = None
 
 
 def _wandb_id(run: Path, *, offline: bool) -> str | None:
@@ -189,6 +102,7 @@ class CMARRCLI(LightningCLI):
     def __init__(self, run: Path, args: list[str]) -> None:
         self.run = run
         self.stage = args[0]
+        self.trained: dict[str, Any] = {}  # what data the checkpoint to predict with was made for
         try:
             super().__init__(
                 EmotionTask,
@@ -237,8 +151,13 @@ class CMARRCLI(LightningCLI):
             }
         )
         parser.link_arguments("seed_everything", "data.init_args.seed")
-        for name in ("modalities", "feature_dims", "class_names", "feature_kinds"):  # a task need not take the last
-            parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
+        for name in _LINKED:  # a task need not take the last
+            trained = partial(self._as_trained, name)
+            parser.link_arguments(f"data.{name}", f"model.init_args.{name}", trained, apply_on="instantiate")
+
+    def _as_trained(self, name: str, of_data: Any) -> Any:
+        """Hand on what the data say; in prediction, what was trained: the data may lack labels and modalities."""
+        return self.trained.get(name, of_data)
 
     def before_instantiate_classes(self) -> None:
         """Put checkpoints and logs into the run's folder; let no checkpoint execute code."""
@@ -246,7 +165,10 @@ class CMARRCLI(LightningCLI):
         self.given = config.clone()
         config.weights_only = True
         if config.ckpt_path is not None:
-            _check_checkpoint(config.ckpt_path, to_train=self.subcommand == "fit")
+            trained = check_checkpoint(config.ckpt_path, to_train=self.subcommand == "fit")
+            if self.subcommand == "predict":
+                self.trained = {name: trained[name] for name in _LINKED if name in trained}
+                _take_what_is_there(config.data.init_args, self.trained.get("modalities", []))
         for key in ("verbose", "return_predictions"):  # our own table is printed, predictions go to a file
             if key in config:
                 config[key] = False

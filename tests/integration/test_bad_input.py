@@ -209,7 +209,7 @@ def test_nothing_to_resume(refused: Refused):
         ("fit", "--ckpt_path last --data.modalities [audio,text]", "modalities = ['audio', 'video', 'text']"),
         ("test", "--data.modalities [text,audio,video]", "modalities = ['audio', 'video', 'text']"),
         ("test", "--data.classes [sad,happy,neutral,angry]", "class_names = ['angry', 'happy', 'neutral', 'sad']"),
-        ("predict", "--data.classes [sad,happy,neutral]", "class_names = ['angry', 'happy', 'neutral', 'sad']"),
+        ("predict", "--data.modalities [audio,touch]", "no modality 'touch'"),
         ("fit", "--ckpt_path last --model.embed_dim 32", "another network"),
         ("test", "--model.embed_dim 32", "another network"),
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -155,11 +155,56 @@ def test_predict_needs_no_labels(cmarr: Callable[..., int], trained_run: Path, t
     pd.testing.assert_frame_equal(pd.read_parquet(trained_run / "other.parquet"), labelled)
 
 
-def _rewrite(store: FeatureStore, folder: Path, manifest: pd.DataFrame) -> Path:
-    with FeatureStoreWriter(folder, manifest, store.modalities, name="rewritten", source="made up") as writer:
+def _rewrite(
+    store: FeatureStore, folder: Path, manifest: pd.DataFrame, modalities: Sequence[str] | None = None
+) -> Path:
+    names = modalities or store.modalities
+    with FeatureStoreWriter(folder, manifest, names, name="rewritten", source="made up") as writer:
         for row, utterance in enumerate(manifest["utterance_id"]):
-            writer.add(utterance, {m: store.get(row, m) for m in store.modalities})
+            writer.add(utterance, {m: store.get(row, m) for m in names})
     return folder
+
+
+@pytest.mark.parametrize("modalities", [["audio"], ["text", "audio"]])
+def test_predict_takes_a_store_that_lacks_modalities_and_labels(
+    cmarr: Callable[..., int], trained_run: Path, tiny_store: Path, tmp_path: Path, modalities: list[str]
+):
+    """As the same modalities of a store that has all, in whatever order the new store has them."""
+    store = FeatureStore.open(tiny_store)
+    partial = _rewrite(store, tmp_path / "partial", store.manifest.assign(label=""), modalities)
+    assert cmarr("predict", "--run", "run", "--data.store", partial) == 0
+    table = pd.read_parquet(trained_run / "predictions.parquet")
+    name = "+".join(m for m in ("audio", "video", "text") if m in modalities)
+    assert set(table["condition"]) == {name}
+    assert cmarr("predict", "--run", "run", "--predictions.conditions", "all", "--predictions.file", "all.csv") == 0
+    every = pd.read_csv(trained_run / "all.csv", dtype={"utterance_id": str})
+    same = every[every["condition"] == name].reset_index(drop=True)
+    assert table["utterance_id"].tolist() == same["utterance_id"].tolist()
+    np.testing.assert_allclose(table.filter(like="p_"), same.filter(like="p_"), atol=1e-6)
+
+
+def test_predict_refuses_a_store_of_other_features(
+    cmarr: Callable[..., int], trained_run: Path, write_store: Callable[..., FeatureStore], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+):  # fmt: skip
+    other = write_store(tmp_path / "other", np.ones((80, 2), dtype=bool)).path
+    assert cmarr("predict", "--run", "run", "--data.store", other) == 2
+    assert "none of the modalities that the run was trained on, audio, video, text" in capsys.readouterr().err
+
+
+def test_predictions_of_other_utterances_are_not_replaced(
+    cmarr: Callable[..., int], trained_run: Path, tiny_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert cmarr("predict", "--run", "run") == 0
+    before = (trained_run / "predictions.parquet").read_bytes()
+    store = FeatureStore.open(tiny_store)
+    manifest = store.manifest.assign(utterance_id="new_" + store.manifest["utterance_id"])
+    renamed = _rewrite(store, tmp_path / "renamed", manifest)
+    assert cmarr("predict", "--run", "run", "--data.store", renamed) == 2
+    assert "holds predictions of other utterances" in capsys.readouterr().err
+    assert (trained_run / "predictions.parquet").read_bytes() == before
+    assert cmarr("predict", "--run", "run", "--data.store", renamed, "--predictions.file", "new.csv") == 0
+    assert cmarr("predict", "--run", "run") == 0  # the same again
 
 
 @pytest.fixture(scope="module")

@@ -38,6 +38,19 @@ class PredictionWriter(BasePredictionWriter):
         self.conditions = conditions
         self.file = file
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse to replace predictions of other utterances, before any are made."""
+        super().setup(trainer, pl_module, stage)
+        target = Path(trainer.default_root_dir) / self.file
+        if stage != "predict" or not target.exists() or not isinstance(pl_module, EmotionTask):
+            return
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if _utterances(target) != set(data.utterance_ids(data.predict_rows)):
+            raise InputError(
+                f"{target}: holds predictions of other utterances than those of {data.store.path}",
+                remedy="give the new ones a name with --predictions.file, or delete the old ones",
+            )
+
     def write_on_epoch_end(
         self,
         trainer: Trainer,
@@ -89,3 +102,15 @@ class PredictionWriter(BasePredictionWriter):
             table[f"p_{name}"] = chosen[:, c].numpy()
         table["predicted"] = [task.class_names[c] for c in chosen.argmax(dim=-1).tolist()]
         return table
+
+
+def _utterances(table: Path) -> set[str]:
+    column = ["utterance_id"]
+    try:
+        if table.suffix == ".csv":
+            return set(pd.read_csv(table, usecols=column, dtype=str)["utterance_id"])
+        return set(pd.read_parquet(table, columns=column)["utterance_id"])
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{table}: no table of predictions ({error})", remedy="name another --predictions.file"
+        ) from error

@@ -23,10 +23,9 @@ def check_arguments(data: FeatureDataModule) -> None:
         raise InputError(
             f"{data.store.path}: no modality {unknown[0]!r}", remedy=f"use modalities of {', '.join(known)}"
         )
-    if len(set(data.modalities)) < max(2, len(data.modalities)):
+    if not data.modalities or len(set(data.modalities)) < len(data.modalities):
         raise InputError(
-            f"modalities {data.modalities}: at least two different ones are needed",
-            remedy=f"name two or more of {', '.join(known)}",
+            f"modalities {data.modalities}: none, or one twice", remedy=f"name different ones of {', '.join(known)}"
         )
     for noise in [*([data.noise] if data.noise else []), *data.test_noise]:
         noise.check_modalities(data.modalities)

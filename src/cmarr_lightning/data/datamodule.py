@@ -37,7 +37,8 @@ class FeatureDataModule(LightningDataModule):
 
     Args:
         store: Folder of the feature store.
-        modalities: The modalities to use, at least two, in this order; all of the store by default.
+        modalities: The modalities to use in this order, at least two except for prediction; all of the store by
+            default.
         classes: The classes in the order of their index; by default the labels found, sorted.
         label_column: Column of the manifest that holds the labels; an empty cell is outside the task.
         merge: Labels to rename, e.g. `{excited: happy}`, before they are looked up in `classes`.
@@ -151,6 +152,11 @@ class FeatureDataModule(LightningDataModule):
     @cached_property
     def split(self) -> Split:
         """The rows of the chosen fold, after the audit of all folds."""
+        if len(self.modalities) < 2:
+            raise InputError(
+                f"modalities {self.modalities}: at least two are needed for training and scores",
+                remedy=f"name two or more of {', '.join(self.store.modalities)}",
+            )
         check_labels(self.store, self._label_text, self._selected, self.class_names, self._other_labels)
         rows = np.flatnonzero(self.labels >= 0)
         self._refuse_empty_utterances(rows)

@@ -21,6 +21,7 @@ from cmarr_lightning.tasks.scoring import ScoredModule
 
 __all__ = ["EmotionTask"]
 
+_FRAME = {"sequence": "frame", "vector": "utterance"}
 _SIGNATURE = ("modalities", "feature_dims", "class_names")
 
 
@@ -99,6 +100,8 @@ class EmotionTask(ScoredModule):
                 f"trainer.precision={self.trainer.precision}: a flow is not invertible in half precision",
                 remedy="use 32-true or bf16-mixed",
             )
+        if stage == "predict" and hasattr(self.trainer, "datamodule"):
+            self._refuse_other_features()
         if stage != "fit":
             return
         self._seed = torch.initial_seed()
@@ -114,6 +117,28 @@ class EmotionTask(ScoredModule):
         counts = torch.from_numpy(np.asarray(data.class_counts)).float()
         weight = counts.pow(-self.balance_classes)
         self.class_weight.copy_(weight * counts.sum() / (weight * counts).sum())
+
+    def predict_step(self, batch: MultimodalBatch, batch_idx: int) -> dict[str, Tensor]:
+        """Return what `ScoredModule.predict_step` does; the data may lack modalities, or have them in another order."""
+        return super().predict_step(batch.completed(self.feature_dims), batch_idx)
+
+    def _refuse_other_features(self) -> None:
+        """Prediction needs no more of the data than that what they have is what the network was trained on."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        kinds = self.hparams.get("feature_kinds", data.feature_kinds)
+        for modality, dim in data.feature_dims.items():
+            if modality not in self.feature_dims:
+                raise InputError(
+                    f"the data have {modality!r}, but the task was trained on {', '.join(self.modalities)}",
+                    remedy="leave it out with the `modalities` of the data",
+                )
+            ours, theirs = (self.feature_dims[modality], kinds[modality]), (dim, data.feature_kinds[modality])
+            if ours != theirs:
+                raise InputError(
+                    f"{modality} of the data has {theirs[0]} dims per {_FRAME[theirs[1]]}, but the task was trained on "
+                    f"{ours[0]} per {_FRAME[ours[1]]}",
+                    remedy="extract the features as for training",
+                )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record which rows were trained on."""

@@ -119,8 +119,8 @@ def test_rows_are_named(corpus):
     ("options", "message"),
     [
         ({"modalities": ["audio", "touch"]}, r"no modality 'touch'.*audio, video, text"),
-        ({"modalities": ["audio"]}, r"at least two"),
-        ({"modalities": ["audio", "audio"]}, r"at least two"),
+        ({"modalities": []}, r"none, or one twice"),
+        ({"modalities": ["audio", "audio"]}, r"none, or one twice"),
         ({"classes": ["sad", "sad"]}, r"names a class twice"),
         ({"label_column": "mood"}, r"`label_column`: the manifest has no column 'mood'"),
         ({"where": {"scene": "1"}}, r"`where`: the manifest has no column 'scene'"),
@@ -149,6 +149,7 @@ def test_arguments_that_cannot_be_used_stop_the_construction(corpus, options, me
             {"classes": [*"abcd", "angry", "happy", "neutral", "sad"]},
             r"no training utterance of class a, b, c, d",
         ),
+        ({"modalities": ["audio"]}, r"at least two are needed for training and scores"),
         ({"merge": {"angry": "x", "happy": "x", "neutral": "x", "sad": "x"}}, r"at least two classes"),
         ({"fold": 4}, r"fold 4 is out of range.*0 to 3"),
         ({"modalities": ["audio", "video"]}, r"utterances without any of audio, video: u0069"),

@@ -146,6 +146,28 @@ def test_the_sanity_check_logs_nothing(write_store: WriteStore, tmp_path: Path):
 # -- prediction -----------------------------------------------------------------------------------------------
 
 
+def test_a_batch_is_completed_in_the_order_of_the_task():
+    given = batch([1, 2], [0, 1], [[1, 1], [0, 1]])
+    assert given.completed({"m0": 4, "m1": 5}) is given
+    whole = given.completed({"m1": 5, "new": 7, "m0": 4})
+    assert list(whole.features) == list(whole.padding_mask) == ["m1", "new", "m0"]
+    assert whole.features["new"].shape == (2, 1, 7)
+    assert not whole.padding_mask["new"].any()
+    assert whole.observed.tolist() == whole.drawn.tolist() == [[True, False, True], [True, False, False]]
+    assert whole.features["m0"] is given.features["m0"]
+
+
+@pytest.mark.parametrize(
+    ("modality", "dims", "message"),
+    [("m7", 4, "trained on m0, m1.*leave it out"), ("m1", 6, "m1 of the data has 6 dims per frame.*trained on 5")],
+)
+def test_prediction_refuses_other_features(attach: Callable[..., ReadsOff], modality: str, dims: int, message: str):
+    data = SimpleNamespace(feature_dims={"m0": 4, modality: dims}, feature_kinds={"m0": "vector", modality: "sequence"})
+    task = attach(ReadsOff(), datamodule=data)
+    with pytest.raises(InputError, match=message):
+        task.setup("predict")
+
+
 def test_prediction_tells_which_conditions_an_utterance_allows():
     predicted = ReadsOff().predict_step(batch([0, 1, 2], [-1, -1, -1], [[1, 1], [1, 0], [0, 1]]), 0)
     assert predicted["usable"].int().tolist() == [[1, 1, 1], [1, 0, 0], [0, 1, 0]]
