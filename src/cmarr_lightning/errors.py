@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["InputError"]
+__all__ = ["InputError", "not_installed"]
 
 
 class InputError(ValueError):
@@ -21,3 +21,14 @@ class InputError(ValueError):
     def __init__(self, problem: str, *, remedy: str | None = None) -> None:
         problem = problem.rstrip(".")
         super().__init__(f"{problem}." if remedy is None else f"{problem}. Remedy: {remedy.rstrip('.')}.")
+
+
+def not_installed(package: str, extra: str) -> InputError:
+    """Return the error that a package of an extra is not installed.
+
+    Examples:
+        >>> str(not_installed("submitit", "cluster"))
+        "submitit is not installed. Remedy: in the project's clone: pip install -c constraints.txt -e '.[cluster]'."
+    """
+    remedy = f"in the project's clone: pip install -c constraints.txt -e '.[{extra}]'"
+    return InputError(f"{package} is not installed", remedy=remedy)

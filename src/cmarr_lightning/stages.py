@@ -79,7 +79,10 @@ class _Parser(LightningArgumentParser):
         place, *details = message.splitlines()
         if details and ex is not None:
             place += f" {_causes(ex)[-1]}"
-        raise InputError(place.replace("Parser key ", ""), remedy="`cmarr fit --help` lists the options")
+        remedy = "`cmarr fit --help` lists the options"
+        if ex is not None and isinstance(_causes(ex)[-1], ModuleNotFoundError):
+            remedy = "name the folder of the module in PYTHONPATH"
+        raise InputError(place.replace("Parser key ", ""), remedy=remedy)
 
 
 def _causes(error: BaseException) -> list[BaseException]:

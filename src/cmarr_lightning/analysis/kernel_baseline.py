@@ -27,7 +27,7 @@ from cmarr_lightning.analysis.evaluation import prediction_table
 from cmarr_lightning.data.conditions import utterance_keys
 from cmarr_lightning.data.datamodule import FeatureDataModule
 from cmarr_lightning.data.noise import NoiseSource
-from cmarr_lightning.errors import InputError
+from cmarr_lightning.errors import InputError, not_installed
 from cmarr_lightning.modalities import Condition, all_conditions, condition_name
 from cmarr_lightning.tasks.scoring import AVAILABLE
 
@@ -203,4 +203,4 @@ def require_sklearn() -> None:
         InputError: It is not.
     """
     if find_spec("sklearn") is None:
-        raise InputError("scikit-learn is not installed", remedy="pip install cmarr-lightning[baselines]")
+        raise not_installed("scikit-learn", "baselines")

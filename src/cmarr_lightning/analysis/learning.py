@@ -37,7 +37,8 @@ def learning_curves(results: ProtocolResults) -> pd.DataFrame:
         One row per run, epoch and metric: run, fold, seed, epoch, metric, value; runs without a CSV log have none.
 
     Raises:
-        InputError: No run has a CSV log of its training: there are counts alone, no network, or no such logger.
+        InputError: No run has a CSV log of its training: there are counts alone, no network, no such logger, or the
+            task logs nothing of its training.
     """
     parts = []
     for run in results.runs_on_disk:
@@ -48,6 +49,11 @@ def learning_curves(results: ProtocolResults) -> pd.DataFrame:
     if not parts:
         if not any(run.has_network for run in results.runs_on_disk):
             raise InputError(f"{results.folder}: {results.about['method']} has no network")
+        if any(any(run.path.glob("logs/version_*/metrics.csv")) for run in results.runs_on_disk):
+            raise InputError(
+                f"{results.folder}: no logs/version_*/metrics.csv has columns train/...",
+                remedy='let the task log its loss: self.log("train/loss", loss, on_step=False, on_epoch=True)',
+            )
         raise InputError(
             f"{results.folder}: no run has logs/version_*/metrics.csv of a training",
             remedy="add lightning.pytorch.loggers.CSVLogger to trainer.logger",

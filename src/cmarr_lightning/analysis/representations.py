@@ -15,7 +15,7 @@ from cmarr_lightning.batch import MultimodalBatch
 from cmarr_lightning.data.datamodule import FeatureDataModule
 from cmarr_lightning.data.dataset import UtteranceDataset, padding_costs
 from cmarr_lightning.data.sampler import BatchRequest
-from cmarr_lightning.errors import InputError
+from cmarr_lightning.errors import InputError, not_installed
 from cmarr_lightning.modalities import Condition, condition_name, condition_table, incomplete_conditions
 from cmarr_lightning.tasks.base import EmotionTask
 from cmarr_lightning.tasks.cmarr import CMARRTask
@@ -107,7 +107,7 @@ def project(vectors: np.ndarray, *, seed: int = 0) -> np.ndarray:
         InputError: scikit-learn is not installed.
     """
     if find_spec("sklearn") is None:
-        raise InputError("scikit-learn is not installed", remedy="pip install cmarr-lightning[notebooks]")
+        raise not_installed("scikit-learn", "notebooks")
     from sklearn.manifold import TSNE
 
     perplexity = min(30.0, max(2.0, (len(vectors) - 1) / 3))

@@ -22,8 +22,8 @@ HELP = "test one support vector machine or logistic regression per condition on 
 
 _DESCRIPTION = """Train one RBF support vector machine (or logistic regression) per condition on the training rows of
 each fold, and test it. C and gamma are those of the highest UAR on the validation fold; the classes are balanced. Reads
-`data` of the configuration and leaves the same tables as `cmarr crossval`. Needs scikit-learn:
-pip install cmarr-lightning[baselines]"""
+`data` of the configuration and leaves the same tables as `cmarr crossval`. Needs scikit-learn,
+the extra `baselines`."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from cmarr_lightning.crossval.pool import Job, available_cores
-from cmarr_lightning.errors import InputError
+from cmarr_lightning.errors import InputError, not_installed
 
 if TYPE_CHECKING:
     import submitit
@@ -53,7 +53,7 @@ def make_executor(folder: Path, at_once: int, options: Mapping[str, Any], kind: 
         InputError: submitit is not installed, there is no cluster here, or it does not know an option.
     """
     if find_spec("submitit") is None:
-        raise InputError("submitit is not installed", remedy="pip install cmarr-lightning[cluster]")
+        raise not_installed("submitit", "cluster")
     import submitit
 
     try:

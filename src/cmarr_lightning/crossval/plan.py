@@ -116,16 +116,26 @@ def build_data(config: Mapping[str, Any], fold: int = 0) -> FeatureDataModule:
     Raises:
         InputError: The store or an argument cannot be used.
     """
-    module, _, name = config["data"]["class_path"].rpartition(".")
-    made: FeatureDataModule = getattr(import_module(module), name)(**config["data"]["init_args"] | {"fold": fold})
+    made: FeatureDataModule = _class_of(config["data"])(**config["data"]["init_args"] | {"fold": fold})
     return made
 
 
 def name_method(config: Mapping[str, Any]) -> str:
     """Name the method of a resolved configuration in tables."""
-    module, _, name = config["model"]["class_path"].rpartition(".")
-    task: type[EmotionTask] = getattr(import_module(module), name)
+    task: type[EmotionTask] = _class_of(config["model"])
     return task.method_name(config["model"].get("init_args", {}))
+
+
+def _class_of(config: Mapping[str, Any]) -> Any:
+    path = config["class_path"]
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{path}: cannot be imported ({error})",
+            remedy="write class_path as module.Class, and name the folder of the module in PYTHONPATH",
+        ) from error
 
 
 def choose_folds(data: FeatureDataModule, folds: str) -> list[int]:

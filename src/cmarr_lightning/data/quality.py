@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import numpy as np
 import pandas as pd
@@ -12,10 +13,12 @@ from cmarr_lightning.data.folds import official_columns
 from cmarr_lightning.data.inspection import StoreReport, inspect_store
 from cmarr_lightning.data.official_folds import audit_official_folds
 from cmarr_lightning.data.store import FeatureStore
+from cmarr_lightning.errors import not_installed
 
 __all__ = ["Probe", "QualityReport", "assess_quality"]
 
 _BINS = 20
+_WITHOUT_SKLEARN = str(not_installed("scikit-learn", "baselines"))
 _STANDARD_ERRORS = 3.0
 
 
@@ -76,15 +79,24 @@ def assess_quality(store: FeatureStore) -> QualityReport:
     """
     contents = inspect_store(store)
     groups, described = _groups(store.manifest)
-    probes = tuple(probe for m in store.modalities if (probe := _probe(store, m, groups)))
+    probing = find_spec("sklearn") is not None
+    probes = tuple(probe for m in store.modalities if (probe := _probe(store, m, groups))) if probing else ()
+    unprobed = () if probing else (f"no probe tells whether features and labels belong together: {_WITHOUT_SKLEARN}",)
     lengths = {m: store.lengths(m) for m in store.modalities if store.kinds[m] == "sequence"}
     return QualityReport(
         contents=contents,
         splits=_splits(store.manifest),
         lengths={m: np.histogram(some[some > 0], bins=_BINS) for m, some in lengths.items()},
         probes=probes,
-        probe_groups=described if probes else "no probes: the extra `baselines` or two labels with groups are missing",
-        warnings=(*_value_warnings(contents), *audit_official_folds(store.manifest), *_probe_warnings(probes)),
+        probe_groups=described
+        if probes
+        else f"no probes: {'two labels with groups are missing' if probing else _WITHOUT_SKLEARN}",
+        warnings=(
+            *_value_warnings(contents),
+            *audit_official_folds(store.manifest),
+            *_probe_warnings(probes),
+            *unprobed,
+        ),
     )
 
 
@@ -107,11 +119,9 @@ def _groups(manifest: pd.DataFrame) -> tuple[np.ndarray, str]:
 
 
 def _probe(store: FeatureStore, modality: str, groups: np.ndarray) -> Probe | None:
-    try:
-        from sklearn.linear_model import RidgeClassifier
-        from sklearn.preprocessing import StandardScaler
-    except ImportError:
-        return None
+    from sklearn.linear_model import RidgeClassifier
+    from sklearn.preprocessing import StandardScaler
+
     labels = text_column(store.manifest, "label", purpose="probe")
     rows = np.flatnonzero((labels != "") & (store.lengths(modality) > 0))
     truth, groups = labels[rows].astype(str), groups[rows]

@@ -104,6 +104,11 @@ class EmotionTask(ScoredModule):
             self._refuse_other_features()
         if stage != "fit":
             return
+        if absent := [name for name in _SIGNATURE if name not in self.hparams]:
+            raise InputError(
+                f"{type(self).__name__} keeps no {absent[0]}, so that its checkpoints could not be loaded",
+                remedy="call self.save_hyperparameters() in its constructor",
+            )
         self._seed = torch.initial_seed()
         data = getattr(self.trainer, "datamodule", None)
         if data is None:

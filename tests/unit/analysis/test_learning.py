@@ -48,6 +48,13 @@ def test_runs_without_a_log_are_told(make_protocol):
         learning_curves(make_protocol("machine"))
 
 
+def test_a_task_that_logs_nothing_of_its_training_is_told(make_protocol):
+    results = make_protocol(folds=[0], seeds=[0], config={"model": {"class_path": "mine.Task"}})
+    write_log(results.runs[0].path, 0, "epoch,step,val/uar_missing_mean\n0,2,0.9\n")
+    with pytest.raises(InputError, match=r"has columns train/.*self\.log"):
+        learning_curves(results)
+
+
 def test_counts_have_no_logs(make_protocol, tmp_path):
     write_counts(count_results(make_protocol()), tmp_path / "shared" / COUNTS)
     with pytest.raises(InputError, match="shared: holds counts, no runs"):

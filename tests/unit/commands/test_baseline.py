@@ -59,5 +59,5 @@ def test_without_scikit_learn_nothing_is_made(
 ):
     monkeypatch.setattr("cmarr_lightning.analysis.kernel_baseline.find_spec", lambda name: None)
     assert baseline() == 2
-    assert "pip install cmarr-lightning[baselines]" in capsys.readouterr().err
+    assert "pip install -c constraints.txt -e '.[baselines]'" in capsys.readouterr().err
     assert not (tmp_path / "svm").exists()

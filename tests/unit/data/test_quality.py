@@ -119,3 +119,13 @@ def test_one_label_gives_tables_but_no_probes(make_store: Callable[..., FeatureS
     report = assess_quality(store)
     assert report.probes == ()
     assert "no probes" in quality_page(report)
+
+
+def test_without_scikit_learn_the_lack_of_probes_is_a_warning(
+    made: Callable[..., FeatureStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cmarr_lightning.data.quality.find_spec", lambda name: None)
+    report = assess_quality(made(session=True))
+    assert report.probes == ()
+    assert "scikit-learn is not installed" in report.probe_groups
+    assert any("no probe tells" in text and "'.[baselines]'" in text for text in report.warnings)

@@ -32,6 +32,7 @@ class ReadsOff(EmotionTask):
             modalities, {m: 4 + i for i, m in enumerate(modalities)}, ["angry", "happy", "neutral", "sad"],
             balance_classes=balance_classes, **settings,
         )  # fmt: skip
+        self.save_hyperparameters({name: getattr(self, name) for name in ("modalities", "feature_dims", "class_names")})
         self.layer = nn.Linear(2, 2)
         self.scaler = nn.ModuleDict({m: FeatureScaler(4 + i) for i, m in enumerate(modalities)})
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from cmarr_lightning.data.extraction.inputs import read_recording
-from cmarr_lightning.errors import InputError
+from cmarr_lightning.errors import InputError, not_installed
 
 __all__ = ["SpeechEncoder", "TextEncoder"]
 
@@ -96,9 +96,7 @@ def _load(kind: str, model: str) -> Any:
     try:
         import transformers
     except ImportError as error:
-        raise InputError(
-            "transformers is not installed", remedy="install the extra: pip install 'cmarr-lightning[extract]'"
-        ) from error
+        raise not_installed("transformers", "extract") from error
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         return getattr(transformers, kind).from_pretrained(model, trust_remote_code=False)

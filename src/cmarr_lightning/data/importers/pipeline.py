@@ -18,6 +18,10 @@ from cmarr_lightning.errors import InputError
 
 __all__ = ["Imported", "import_arrays", "import_features", "recognise"]
 
+_ARRAYS = (
+    "; for features of your own, arrays: a folder with metadata.csv (columns utterance_id, label, session, speaker) and"
+    " a folder per modality with <utterance_id>.npy, or features.npz"
+)
 _READER_VERSION = 1  # raised when the same source gives another store than before
 
 
@@ -134,7 +138,7 @@ def recognise(source: Path) -> tuple[str, str]:
         seen = "; ".join(f"{name} because of {reason}" for name, reason in reasons.items())
         raise InputError(
             f"{source}: looks like {seen or 'none of the known formats'}",
-            remedy=f"name the format before the source: {', '.join(reasons or FORMATS)}",
+            remedy=f"name the format before the source: {', '.join(reasons or FORMATS)}{'' if reasons else _ARRAYS}",
         )
     return next(iter(reasons.items()))
 

@@ -204,4 +204,4 @@ def test_without_the_extra_the_remedy_is_named(
     monkeypatch.setitem(__import__("sys").modules, "transformers", None)
     command = ["extract", "text", str(_texts(tmp_path / "in")), str(tmp_path / "out"), "--model", "x"]
     assert run_command(command) == 2
-    assert "pip install 'cmarr-lightning[extract]'" in capsys.readouterr().err
+    assert "pip install -c constraints.txt -e '.[extract]'" in capsys.readouterr().err

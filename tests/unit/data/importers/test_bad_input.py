@@ -139,7 +139,11 @@ _CASES: dict[str, tuple[Callable[[Path, Any], Path], list[str], list[str]]] = {
     ),
     "lying header": (_lying_zip, ["features.npz: array 'audio'", "80000000000000 bytes, but there are 16"], []),
     "npy bomb": (_with_file("audio/u2.npy", np.ones((2, 3), "f4")), ["audio/u1.npy", "claims"], ["--max-gb", "1e-8"]),
-    "nothing": (_nothing, ["none of the known formats", "arrays, mmin, gcnet, conversation, mmsa"], []),
+    "nothing": (
+        _nothing,
+        ["none of the known formats", "arrays, mmin, gcnet, conversation, mmsa", "with metadata.csv"],
+        [],
+    ),
     "absent": (lambda f, s: f, ["no such file or folder"], []),
 }
 
