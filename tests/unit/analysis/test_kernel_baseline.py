@@ -135,7 +135,7 @@ def test_rows_with_gaps_count_as_available_only(gappy_store: Path):
 
 def test_without_scikit_learn_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("cmarr_lightning.analysis.kernel_baseline.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"pip install cmarr-lightning\[baselines\]"):
+    with pytest.raises(InputError, match=r"pip install -c constraints\.txt -e '\.\[baselines\]'"):
         require_sklearn()
 
 

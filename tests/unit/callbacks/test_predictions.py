@@ -33,8 +33,10 @@ def test_other_endings_are_refused_on_the_command_line(
 def test_a_failed_write_leaves_the_earlier_predictions(
     cmarr: Command, trained_run: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    words = ("predict", "--run", "run", "--predictions.file", "predictions.csv")
+    assert cmarr(*words) == 0
     target = trained_run / "predictions.csv"
-    target.write_text("of yesterday")
+    of_yesterday = target.read_bytes()
     before = sorted(path.name for path in trained_run.iterdir())
 
     def full_disk(self: pd.DataFrame, path: Path, **_: object) -> None:
@@ -43,6 +45,16 @@ def test_a_failed_write_leaves_the_earlier_predictions(
 
     monkeypatch.setattr(pd.DataFrame, "to_csv", full_disk)
     with pytest.raises(OSError, match="no space"):
-        cmarr("predict", "--run", "run", "--predictions.file", "predictions.csv")
-    assert target.read_text() == "of yesterday"
+        cmarr(*words)
+    assert target.read_bytes() == of_yesterday
     assert sorted(path.name for path in trained_run.iterdir()) == before
+
+
+def test_a_file_of_something_else_is_not_replaced(
+    cmarr: Command, trained_run: Path, capsys: pytest.CaptureFixture[str]
+):
+    for name, text in (("notes.csv", "a,b\n1,2\n"), ("notes.parquet", "no table")):
+        (trained_run / name).write_text(text)
+        assert cmarr("predict", "--run", "run", "--predictions.file", name) == 2
+        assert f"{name}: no table of predictions" in capsys.readouterr().err
+        assert (trained_run / name).read_text() == text
