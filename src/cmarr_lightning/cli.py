@@ -11,6 +11,7 @@ from cmarr_lightning.errors import InputError
 
 __all__ = ["main"]
 
+_ENDED = 128 + 15
 _STAGES = ("fit", "validate", "test", "predict")
 
 _NOT_FOR_USERS = (
@@ -43,7 +44,8 @@ def main(args: Sequence[str] | None = None) -> int:
         args: The words after `cmarr`; those of the process by default.
 
     Returns:
-        The exit code: 0; 2 when input, a setting or a checkpoint cannot be used (the message says what to mend).
+        The exit code: 0; 2 when input, a setting or a checkpoint cannot be used (the message says what to mend); 143
+        when SIGTERM ended a stage.
 
     Raises:
         SystemExit: `--help`, or options that do not parse (code 2).
@@ -69,6 +71,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _run_stage(argv: list[str]) -> int:
     from lightning.fabric.utilities.exceptions import MisconfigurationException
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     from cmarr_lightning.run_folder import resolve_run
     from cmarr_lightning.stages import CMARRCLI
@@ -81,6 +84,9 @@ def _run_stage(argv: list[str]) -> int:
     except (InputError, MisconfigurationException) as error:
         print(f"cmarr: error: {error}", file=sys.stderr)
         return 2
+    except SIGTERMException:  # without a code, which would end the process as if all was done
+        print(f"cmarr: error: {argv[0]} was ended by SIGTERM.", file=sys.stderr)
+        return _ENDED
     return 0
 
 

@@ -67,17 +67,21 @@ class ConditionMetrics(Metric):
 
     full_state_update = False
     confusion: Tensor
+    broken: Tensor
+    """How many counted rows had logits that are not finite, which no class can be read from."""
 
     def __init__(self, conditions: Sequence[Condition], num_classes: int) -> None:
         super().__init__()
         self.names = [condition_name(condition) for condition in conditions]
         self.num_classes = num_classes
         shape = (len(conditions), num_classes, num_classes)
+        self.add_state("broken", torch.tensor(0), dist_reduce_fx="sum")
         self.add_state("confusion", torch.zeros(shape, dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
         """Count rows: logits (B, K, C), labels (B,) int64; rows with label -1 are not counted."""
         logits, labels = logits[labels >= 0], labels[labels >= 0]
+        self.broken += (~logits.isfinite()).any((1, 2)).sum()
         predicted = logits.argmax(dim=-1)  # (B, K)
         condition = torch.arange(len(self.names), device=labels.device)
         cell = (condition * self.num_classes + labels.unsqueeze(1)) * self.num_classes + predicted

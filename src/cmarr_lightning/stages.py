@@ -11,7 +11,6 @@ from typing import Any, NoReturn
 import lightning.pytorch as pl
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 
@@ -20,6 +19,7 @@ import cmarr_lightning.data.corpora.msp_improv
 import cmarr_lightning.tasks  # noqa: F401  (class names without their module resolve once imported)
 from cmarr_lightning.callbacks import (
     AveragedWeights,
+    BestCheckpoint,
     LastCheckpoint,
     PredictionWriter,
     ResultsWriter,
@@ -139,7 +139,7 @@ class CMARRCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks that are always on and hand the data's properties to the model."""
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
         parser.add_lightning_class_args(AveragedWeights, "ema")
         parser.add_lightning_class_args(PredictionWriter, "predictions")
         parser.set_defaults(

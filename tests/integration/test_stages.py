@@ -255,11 +255,41 @@ def test_predict_all_lists_only_what_the_modalities_allow(gappy_run: Path, gappy
         np.testing.assert_allclose(both[f"p_{name}"], both[f"p_{name}_all"], atol=1e-6)
 
 
+def best_score(path: Path) -> float:
+    states = torch.load(path, weights_only=True)["callbacks"]
+    (state,) = (state for name, state in states.items() if name.startswith("BestCheckpoint"))
+    return float(state["best_model_score"])
+
+
+def test_a_network_is_not_scored_on_rows_it_was_trained_on(
+    cmarr: Callable[..., int], config: Path, tiny_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Though fold, protocol and corpus are the same: the columns with the folds differ."""
+    store = FeatureStore.open(tiny_store)
+    sessions = sorted(set(store.manifest["session"]))
+    parts = [
+        dict(zip(sessions, order, strict=True))
+        for order in (["test", "val", "train", "train"], ["train", "val", "test", "train"])
+    ]
+    columns = {f"split_{i}": store.manifest["session"].map(part) for i, part in enumerate(parts, start=1)}
+    folds = _rewrite(store, tmp_path / "folds", store.manifest.assign(**columns))
+    official = ("--data.store", folds, "--data.init_args.protocol", "official", "--data.init_args.fold_column")
+    assert cmarr("fit", "-c", config, *official, "split_1", "--run", "run", "--trainer.max_epochs", "1") == 0
+    assert cmarr("test", "--run", "run") == 0
+    for stage in (["test"], ["fit", "--ckpt_path", "last", "--trainer.max_epochs", "2"]):
+        assert cmarr(*stage, "--run", "run", "--data.init_args.fold_column", "split_2") == 2
+        assert "trained on other utterances" in capsys.readouterr().err
+
+
 def test_a_run_can_be_moved_tested_and_resumed(cmarr: Callable[..., int], trained_run: Path, tmp_path: Path):
     moved = Path(shutil.move(trained_run, tmp_path / "moved"))
     assert cmarr("test", "--run", "moved") == 0
     assert (moved / "test" / "scores.csv").exists()
+    (best,) = (moved / "checkpoints").glob("best-*.ckpt")
+    score = best_score(best)
     assert cmarr("fit", "--run", "moved", "--ckpt_path", "last", "--trainer.max_epochs", "3") == 0
+    (best,) = (moved / "checkpoints").glob("best-*.ckpt")  # one, and none that is worse
+    assert best_score(best) >= score
     assert [path.name for path in (moved / "checkpoints").glob("last*")] == ["last.ckpt"]
     assert torch.load(moved / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 2
     assert not (tmp_path / "run").exists()

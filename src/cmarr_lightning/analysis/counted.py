@@ -13,6 +13,7 @@ and no utterance, no name and no place of a file.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +32,7 @@ from cmarr_lightning.errors import InputError
 from cmarr_lightning.files import replacing
 from cmarr_lightning.tasks.scoring import AVAILABLE
 
-__all__ = ["COUNTS", "CountedResults", "Counts", "read_counts", "write_counts"]
+__all__ = ["COUNTS", "CountedResults", "Counts", "read_counts", "settings_digest", "write_counts"]
 
 COUNTS = "counts.json"
 _FORMAT = 1
@@ -161,6 +162,20 @@ class CountedResults(ProtocolResults):
         return {name: counts[row] for name, counts in self.counts.noise.items()}
 
 
+def settings_digest(run: Run) -> str:
+    """Sum up what a run was trained with, but for seed, fold and place; "" where nobody knows."""
+    config = run.about.get("config")
+    if not config:
+        return str(run.about.get("settings", ""))
+    elsewhere = ("seed", "fold", "store", "test_noise", "num_workers", "verify_checksums")
+    arguments = (config.get("data") or {}).get("init_args", {})
+    data = {key: value for key, value in arguments.items() if key not in elsewhere}
+    trainer = config.get("trainer") or {}
+    length = {key: trainer.get(key) for key in ("max_epochs", "max_steps", "gradient_clip_val")}
+    kept = [config.get("model"), data, length, config.get("ema")]
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def write_counts(results: CountedResults, path: Path) -> None:
     """Write what `read_counts` reads, one run per line."""
     counts = results.counts
@@ -178,6 +193,7 @@ def write_counts(results: CountedResults, path: Path) -> None:
         met = {str(g): part.tolist() for g, part in enumerate(counts.clusters[r], start=1) if part.any()}
         line = {
             **{key: run.about[key] for key in ("fold", "seed", "commit")},
+            "settings": settings_digest(run),
             "clusters": met,
             "noise": [part[r].tolist() for part in counts.noise.values()],
             "missing": counts.missing[r].tolist(),
@@ -203,7 +219,11 @@ def read_counts(folder: str | Path) -> CountedResults:
         runs = [
             Run(
                 path.parent / run_name(int(line["fold"]), int(line["seed"])),
-                {**common, **{key: line[key] for key in ("fold", "seed", "commit")}},
+                {
+                    **common,
+                    **{key: line[key] for key in ("fold", "seed", "commit")},
+                    "settings": line.get("settings", ""),
+                },
             )
             for line in content["runs"]
         ]

@@ -131,4 +131,11 @@ def _is_whole(run: Path, stage: str) -> bool:
     scores, counts = read_scores(run, stage), read_csv(run / stage / CONFUSION)
     if missing := {"method", "data_checksum", "class_names", "fold", "seed"} - about.keys():
         raise InputError(f"{run / ABOUT}: no {min(missing)}", remedy="remove its folder and run it again")
+    scored = read_json(run / stage / ABOUT) if (run / stage / ABOUT).exists() else {}
+    for key in ("data_checksum", "protocol", "fold"):
+        if key in scored and scored[key] != about.get(key):
+            raise InputError(
+                f"{run / stage}: scores of {key} = {scored[key]}, but the run is of {about.get(key)}",
+                remedy="score the run on its own data again: cmarr test --run",
+            )
     return bool(len(scores)) and set(counts.groupby("condition").size()) == {len(about["class_names"]) ** 2}

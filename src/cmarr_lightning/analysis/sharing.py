@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from cmarr_lightning.analysis.counted import COUNTS, CountedResults, Counts, read_counts
+from cmarr_lightning.analysis.counted import COUNTS, CountedResults, Counts, read_counts, settings_digest
 from cmarr_lightning.analysis.protocol import ProtocolResults, load_results
 from cmarr_lightning.analysis.robustness import RATES, missing_counts, missing_masks
 from cmarr_lightning.analysis.runs import read_runs
@@ -87,6 +88,13 @@ def join_results(first: CountedResults, second: CountedResults) -> CountedResult
                 f"{where}: {key} differs ({first.about[key]} and {second.about[key]})",
                 remedy="put the file beside runs of the same method and data, or in a folder of its own",
             )
+    digests = {digest for results in (first, second) for run in results.runs if (digest := settings_digest(run))}
+    if len(digests) > 1:
+        warnings.warn(
+            f"{where}: the seeds were trained with different settings, and are pooled as one method. Remedy: keep them"
+            " in folders of their own, unless a newer version has only added options.",
+            stacklevel=2,
+        )
     mine, theirs = first.counts, second.counts
     for key in ("cluster", "conditions", "rates"):
         if getattr(mine, key) != getattr(theirs, key):

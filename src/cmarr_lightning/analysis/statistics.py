@@ -17,8 +17,10 @@ Let :math:`n^{sf}_{ij}` be the confusion counts of seed s and fold f under one c
 * **Paired test**: the interval is that of the difference, both methods scored on the *same* drawn clusters. p comes
   from a permutation test: if the methods were equally good, their predictions could be swapped cluster by cluster; p
   is the share of all :math:`2^G` swaps (of 10 000 drawn ones beyond 12 clusters) after which the difference is at
-  least as large as the observed one. It is exact however few the clusters, where a bootstrap is too sure of itself,
-  and never below :math:`2^{1-G}`. p values are not corrected for the number of conditions.
+  least as large as the observed one. It is never below :math:`2^{1-G}`, and exact however few the clusters (where a
+  bootstrap is too sure of itself) if they can be swapped one by one. Speakers of one session, who talk with each other
+  and are scored by the same networks, may differ alike; then p is too small, and that of swapped sessions
+  (``cluster="session"``) is the careful one. p values are not corrected for the number of conditions.
 """
 
 from __future__ import annotations
@@ -167,6 +169,7 @@ def refuse_unlike(first: ProtocolResults, second: ProtocolResults) -> None:
     """
     pair = f"{first.folder} and {second.folder}"
     for what, one, other in (
+        ("protocols", first.about["protocol"], second.about["protocol"]),
         ("data checksums", first.about["data_checksum"], second.about["data_checksum"]),
         ("classes", first.class_names, second.class_names),
         ("conditions", first.all_conditions, second.all_conditions),

@@ -37,7 +37,9 @@ def load_sweep(folder: str | Path) -> pd.DataFrame:
     """
     folder = Path(folder)
     places = sorted({path.parent for path in folder.rglob("fold-*_seed-*") if path.is_dir()})
-    protocols = [ProtocolResults(place, tuple(runs), ()) for place in places if (runs := read_runs(place)[0])]
+    protocols = [
+        ProtocolResults(place, tuple(runs), ()) for place in places if (runs := read_runs(place, "validate")[0])
+    ]
     if not protocols:
         raise InputError(f"{folder}: no finished run", remedy="name a folder that holds folders of `cmarr crossval`")
     for one in protocols:

@@ -138,7 +138,7 @@ class _Watcher:
     def ended(self, job: Job, code: int) -> None:
         """Take over the results of a run, or say why there are none."""
         run, console = job.log.parent, self.progress.console
-        if code:
+        if code or not is_finished(run, self.last_stage):
             self.failed.append(run)
             console.print(f"[red]{job.name} failed[/red] (exit code {code}); the end of {job.log}:", soft_wrap=True)
             console.print(last_lines(job.log), markup=False, highlight=False, soft_wrap=True)

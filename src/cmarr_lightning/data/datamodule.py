@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from cmarr_lightning.batch import MultimodalBatch
 from cmarr_lightning.data.arguments import check_arguments
 from cmarr_lightning.data.columns import matching_rows, name_some
-from cmarr_lightning.data.conditions import ConditionDraw
+from cmarr_lightning.data.conditions import ConditionDraw, utterance_keys
 from cmarr_lightning.data.dataset import UtteranceDataset, padding_costs
 from cmarr_lightning.data.folds import Protocol, Split, audit_folds, choose_fold, make_folds, official_columns
 from cmarr_lightning.data.labels import check_labels, read_labels
@@ -140,6 +140,10 @@ class FeatureDataModule(LightningDataModule):
             "protocol": self.protocol,
             "fold": self.fold,
         }
+
+    def row_keys(self, rows: np.ndarray) -> np.ndarray:
+        """Hash the names of rows of the store, sorted: (R,) int64; a checkpoint keeps those it was trained on."""
+        return np.sort(utterance_keys(self.utterance_ids(rows)).view(np.int64))
 
     @cached_property
     def labels(self) -> np.ndarray:

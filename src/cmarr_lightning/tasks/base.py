@@ -149,6 +149,7 @@ class EmotionTask(ScoredModule):
         """Record which rows were trained on."""
         if data := getattr(self.trainer, "datamodule", None):
             checkpoint["trained_on"] = data.identity
+            checkpoint["trained_rows"] = torch.from_numpy(data.row_keys(data.split.train))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint made for other modalities, dims, classes, rows or another network, by name."""
@@ -169,9 +170,9 @@ class EmotionTask(ScoredModule):
                 f"{ours.get(differing[0])} in {type(self).__name__} as configured",
                 remedy="use the model settings of the run, which its config.yaml holds",
             )
-        self._refuse_other_rows(checkpoint.get("trained_on", {}))
+        self._refuse_other_rows(checkpoint.get("trained_on", {}), checkpoint.get("trained_rows"))
 
-    def _refuse_other_rows(self, trained_on: dict[str, Any]) -> None:
+    def _refuse_other_rows(self, trained_on: dict[str, Any], trained_rows: Tensor | None) -> None:
         """Training goes on with the same rows, and a corpus is scored on the fold that was held out of it."""
         data = getattr(self._trainer, "datamodule", None)
         if data is None or self.trainer.state.fn == TrainerFn.PREDICTING:
@@ -186,6 +187,19 @@ class EmotionTask(ScoredModule):
                     f"checkpoint trained on {key} = {trained_on.get(key)}, but the data have {key} = {mine}",
                     remedy="give the data and the fold that the checkpoint was trained on, or train anew",
                 )
+        if trained_rows is None:
+            return
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            wrong = not np.array_equal(trained_rows.numpy(), data.row_keys(data.split.train))
+        else:
+            part = data.split.test if self.trainer.state.fn == TrainerFn.TESTING else data.split.val
+            wrong = bool(np.isin(data.row_keys(part), trained_rows.numpy()).any())
+        if wrong:
+            raise InputError(
+                "the checkpoint was trained on other utterances than the data would split off for training, or on some "
+                "that are to be scored",
+                remedy="give the data the filters, classes and folds of the training, or train anew",
+            )
 
     def on_train_batch_start(self, batch: MultimodalBatch, batch_idx: int) -> None:
         """Seed dropout and sampling from (seed, epoch, batch, process).

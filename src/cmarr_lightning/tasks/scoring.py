@@ -123,6 +123,12 @@ class ScoredModule(LightningModule):
     def _log_scores(self, prefix: Literal["val", "test"]) -> None:
         values = self.scored.compute()
         available = self.scored_available.compute()
+        broken = sum(cast(ConditionMetrics, scored).broken for scored in (self.scored, *self.scored_noisy))
+        if self.trainer.strategy.reduce(broken, reduce_op="sum"):  # the same answer in all processes
+            raise InputError(
+                f"{prefix}: the logits are not finite, so that nothing can be scored: the training has diverged",
+                remedy="lower the learning rate, or use more of trainer.precision",
+            )
         if self.trainer.sanity_checking:
             return
         confusion, everything = self.confusions()

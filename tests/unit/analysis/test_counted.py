@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,23 @@ def test_runs_and_the_file_are_one_set_of_results(make_protocol, tmp_path: Path)
     assert_same(joined, every)
     again = share(joined, tmp_path / "again")
     assert_same(read_results(again), every)
+
+
+@pytest.mark.parametrize(("rate", "told"), [(0.1, False), (0.2, True)])
+def test_seeds_of_other_settings_are_told(make_protocol, tmp_path: Path, rate: float, told: bool):
+    """The place of the store, the fold and the seed are no settings; the digest outlives a second file."""
+
+    def config(rate: float, store: str) -> dict[str, object]:
+        return {"model": {"init_args": {"learning_rate": rate}}, "data": {"init_args": {"store": store, "fold": 0}}}
+
+    earlier = make_protocol("earlier", method="m", seeds=[0], config=config(0.1, "here"))
+    again = read_results(share(earlier, tmp_path / "again"))
+    later = make_protocol("later", method="m", seeds=[1], config=config(rate, "there"))
+    share(again, later.folder)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        read_results(later.folder)
+    assert [("different settings" in str(one.message)) for one in caught] == ([True] if told else [])
 
 
 @pytest.mark.parametrize("seeds", [[1], [1, 2]])

@@ -89,10 +89,21 @@ def test_a_folder_without_results_is_refused(tmp_path: Path, half: bool):
 )
 def test_runs_that_do_not_belong_together_are_refused(make_protocol, key: str, value: object):
     folder = make_protocol(seeds=[0]).folder
-    path = folder / "fold-1_seed-0" / "about.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    for path in (folder / "fold-1_seed-0").rglob("about.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
     with pytest.raises(InputError, match=f"{key} differs between fold-0_seed-0 .* and fold-1_seed-0"):
         load_results(folder)
+
+
+@pytest.mark.parametrize(("key", "value"), [("data_checksum", "other"), ("fold", 0), ("protocol", "speaker")])
+def test_scores_of_other_data_than_the_runs_are_left_out(make_protocol, key: str, value: object):
+    """Such as `cmarr test --run` on a run of a protocol leaves them."""
+    folder = make_protocol(seeds=[0, 1]).folder
+    path = folder / "fold-1_seed-0" / "test" / "about.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    results = load_results(folder)
+    assert results.whole_seeds == [1]
+    assert [path.name for path in results.unfinished] == ["fold-1_seed-0"]
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,14 @@ def test_results_without_a_whole_seed_are_refused(make_protocol):
 def test_a_tampered_store_shows(make_protocol):
     make_protocol("first")
     folder = make_protocol("second").folder
-    for path in folder.glob("*/about.json"):
+    for path in folder.rglob("about.json"):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"data_checksum": "changed"}))
     with pytest.raises(InputError, match="different data checksums"):
         paired_test(load_results(folder.parent / "first"), load_results(folder))
+
+
+def test_methods_of_different_protocols_are_not_compared(make_protocol):
+    make_protocol("first")
+    make_protocol("second", protocol="speaker")
+    with pytest.raises(InputError, match="different protocols: session and speaker"):
+        paired_test(*(load_results(make_protocol("first").folder.parent / name) for name in ("first", "second")))

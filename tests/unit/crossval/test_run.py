@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from cmarr_lightning.crossval import run
 
@@ -96,3 +97,15 @@ def test_several_devices_need_a_process_per_stage(
     assert finished(folder) == ["fit", "validate", "test"]
     run.main(commands[0][3:])
     assert [words[0] for words in called] == ["fit"]
+
+
+def test_a_stage_that_sigterm_ends_is_not_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Lightning's exception carries no code: it would end the process as if all was done."""
+
+    def ended(*_: object) -> None:
+        raise SIGTERMException
+
+    monkeypatch.setattr("cmarr_lightning.stages.CMARRCLI", ended)
+    folder = prepare(tmp_path / "run", [])
+    assert run.main([str(folder), "config.yaml", "0", "0"]) == 143
+    assert finished(folder) == []

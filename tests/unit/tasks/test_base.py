@@ -331,3 +331,13 @@ def test_random_numbers_depend_on_seed_epoch_batch_and_process_only(
 )
 def test_methods_are_named_in_tables(task: type[EmotionTask], settings: dict[str, str], name: str):
     assert task.method_name(settings) == name
+
+
+def test_logits_that_are_not_finite_are_not_scored(write_store: WriteStore, tmp_path: Path):
+    class Diverged(ReadsOff):
+        def network_logits(self, batch: MultimodalBatch, present: Tensor) -> Tensor:
+            return super().network_logits(batch, present) / 0.0
+
+    data = FeatureDataModule(str(write_store(tmp_path / "store", np.ones((80, 2), bool)).path), batch_size=8)
+    with pytest.raises(InputError, match=r"test: the logits are not finite.*the training has diverged"):
+        trainer().test(Diverged(), datamodule=data, verbose=False)
