@@ -12,7 +12,7 @@ for setting in "$@"; do
     settings=(-c "experiments/reproduce/$setting.yaml")
     [[ $setting == uci_* ]] || settings+=(-c experiments/configs/data/noise_levels.yaml)
     variants=experiments/configs/sweeps/head_to_head_$recipe.yaml
-    [[ $recipe-$setting != published-msp_* ]] || variants=${variants%.yaml}_msp_improv.yaml
+    [[ $setting != msp_* ]] || variants=${variants%.yaml}_msp_improv.yaml
     run=${setting}_$recipe
     cmarr crossval "${settings[@]}" --variants "$variants" --out "runs/$run" --seeds "${SEEDS:-0,1,2}"
     cmarr baseline "${settings[@]}" --out "runs/${setting}_svm"

@@ -24,7 +24,7 @@ __all__ = [
     "choose_encoders",
 ]
 
-EncoderName: TypeAlias = Literal["lstm", "textcnn", "mlp"]
+EncoderName: TypeAlias = Literal["lstm", "textcnn", "mlp", "norm_mlp"]
 Padding: TypeAlias = Literal["invariant", "released"]
 """Whether padded frames are left out of the pooling, or are read as zeros as in the released programs."""
 
@@ -109,10 +109,14 @@ class TextCNNEncoder(UtteranceEncoder):
 
 
 class MLPEncoder(UtteranceEncoder):
-    r"""Embed an utterance vector: :math:`h = \mathrm{ReLU}(W_2\, \mathrm{dropout}(\mathrm{ReLU}(W_1 \bar x)))`.
+    r"""Embed an utterance vector.
 
-    :math:`\bar x` is the mean of the frames; that of an utterance vector (T = 1) is the vector.
-    Bounded, it is :math:`\tanh h`.
+    .. math::
+        h = \mathrm{ReLU}(W_2\, \mathrm{dropout}(\mathrm{ReLU}(W_1 \bar x))) \qquad\text{or, normalised,}\qquad
+        h = W_2\, \mathrm{dropout}(\mathrm{GELU}(\mathrm{LN}(W_1 \bar x)))
+
+    with biases; :math:`\bar x` is the mean of the frames, which of an utterance vector (T = 1) is the vector. Bounded,
+    it is :math:`\tanh h`.
 
     Args:
         feature_dim: D.
@@ -120,24 +124,32 @@ class MLPEncoder(UtteranceEncoder):
         hidden_dim: Width of the hidden layer.
         dropout: Of the hidden layer.
         bounded: Whether embeddings stay below 1, as those of the LSTM do.
+        normalised: Whether to use the layers with which CM-ARR reads a vector, see `FeatureEncoder`.
 
     Note:
         The peers were published on sequences. On one frame an LSTM is a gated linear layer with an unused recurrence
         and a convolution sees padding only, so that a perceptron of the same output width takes their place. A
         cascade, and CMD of the very embeddings that classify, rely on the LSTM's bound: unbounded, CMD of IF-MMIN
-        began at 4e4 on utterance vectors of IEMOCAP, with the cross-entropy at 2.
+        began at 4e4 on utterance vectors of IEMOCAP, with the cross-entropy at 2. The plain layers are such as released
+        programs have for vectors; the normalised ones leave the methods, and not how they read a vector, to differ.
     """
 
-    def __init__(self, feature_dim: int, embed_dim: int, hidden_dim: int, dropout: float, bounded: bool) -> None:
+    def __init__(
+        self,
+        feature_dim: int,
+        embed_dim: int,
+        hidden_dim: int,
+        dropout: float,
+        bounded: bool,
+        normalised: bool = False,
+    ) -> None:
         super().__init__()
-        self.head = nn.Sequential(
-            nn.Linear(feature_dim, hidden_dim),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden_dim, embed_dim),
-            nn.ReLU(),
-            nn.Tanh() if bounded else nn.Identity(),
-        )
+        bound = nn.Tanh() if bounded else nn.Identity()
+        first, last = nn.Linear(feature_dim, hidden_dim), nn.Linear(hidden_dim, embed_dim)
+        if normalised:
+            self.head = nn.Sequential(first, nn.LayerNorm(hidden_dim), nn.GELU(), nn.Dropout(dropout), last, bound)
+        else:
+            self.head = nn.Sequential(first, nn.ReLU(), nn.Dropout(dropout), last, nn.ReLU(), bound)
 
     def pool(self, frames: Tensor, padding_mask: Tensor) -> Tensor:
         """Average the frames that are not padding."""
@@ -145,15 +157,18 @@ class MLPEncoder(UtteranceEncoder):
         return torch.einsum("bt,btd->bd", kept / kept.sum(dim=1, keepdim=True), frames)
 
 
-def choose_encoders(kinds: Mapping[str, str], given: Mapping[str, EncoderName] | None = None) -> dict[str, EncoderName]:
+def choose_encoders(
+    kinds: Mapping[str, str], given: Mapping[str, EncoderName] | None = None, vector: EncoderName = "mlp"
+) -> dict[str, EncoderName]:
     """Choose an encoder per modality by what its features are.
 
     Args:
         kinds: Per modality "sequence" or "vector".
         given: Choices that come first.
+        vector: The encoder of vectors.
 
     Returns:
-        `mlp` for vectors, `textcnn` for the sequence called text, `lstm` for other sequences.
+        That for vectors, `textcnn` for the sequence called text, `lstm` for other sequences.
 
     Examples:
         >>> choose_encoders({"audio": "sequence", "text": "sequence", "face": "vector"})
@@ -161,7 +176,7 @@ def choose_encoders(kinds: Mapping[str, str], given: Mapping[str, EncoderName] |
     """
     chosen: dict[str, EncoderName] = {}
     for m, kind in kinds.items():
-        chosen[m] = "mlp" if kind == "vector" else "textcnn" if m == "text" else "lstm"
+        chosen[m] = vector if kind == "vector" else "textcnn" if m == "text" else "lstm"
     return chosen | dict(given or {})
 
 
@@ -174,12 +189,12 @@ class UtteranceEncoders(nn.Module):
 
     Args:
         feature_dims: D per modality name; the order of the names is the order of the M axis.
-        encoders: Name of the encoder per modality.
+        encoders: Name of the encoder per modality; `norm_mlp` is the normalised `MLPEncoder`.
         embed_dim: E.
-        hidden_dim: Width of the hidden layer of `mlp`.
-        dropout: In `textcnn` and `mlp`.
+        hidden_dim: Width of the hidden layer of `mlp` and `norm_mlp`.
+        dropout: In `textcnn`, `mlp` and `norm_mlp`.
         input_dropout: Of the scaled features, shared by the frames; one for all modalities, or by name.
-        bounded: Whether embeddings of `mlp` stay below 1.
+        bounded: Whether embeddings of `mlp` and `norm_mlp` stay below 1.
         padding: `invariant`: padded frames are left out, and the zero input of a missing modality is one frame.
             `released`: both are zeros up to the longest utterance of the batch.
 
@@ -213,7 +228,7 @@ class UtteranceEncoders(nn.Module):
             elif encoders[m] == "textcnn":
                 made[m] = TextCNNEncoder(dim, embed_dim, dropout)
             else:
-                made[m] = MLPEncoder(dim, embed_dim, hidden_dim, dropout, bounded)
+                made[m] = MLPEncoder(dim, embed_dim, hidden_dim, dropout, bounded, encoders[m] == "norm_mlp")
         self.encoder = nn.ModuleDict(made)
 
     def forward(self, features: Mapping[str, Tensor], padding_mask: Mapping[str, Tensor], present: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from cmarr_lightning.nn.utterance_encoders import EncoderName
 from cmarr_lightning.tasks.schedules import linear_decay, warmup_cosine
 
 __all__ = ["RECIPES", "Recipe", "RecipeName", "StageSteps", "decay_matrices", "published_stages", "shared_stages"]
@@ -25,6 +26,7 @@ class Recipe(NamedTuple):
         balance_classes: Exponent of the inverse class frequencies in the cross-entropy.
         label_smoothing: Of the cross-entropy.
         average_decay: Of the averaged weights; 0 = none.
+        vector_encoder: What reads utterance vectors.
     """
 
     learning_rate: float
@@ -32,13 +34,14 @@ class Recipe(NamedTuple):
     balance_classes: float
     label_smoothing: float
     average_decay: float
+    vector_encoder: EncoderName
 
 
 RECIPES: dict[RecipeName, Recipe] = {
-    "published": Recipe(2e-4, 0.0, 0.0, 0.0, 0.0),
-    "shared": Recipe(2e-3, 1e-2, 0.75, 0.1, 0.99),
+    "published": Recipe(2e-4, 0.0, 0.0, 0.0, 0.0, "mlp"),
+    "shared": Recipe(2e-3, 1e-2, 0.75, 0.1, 0.99, "norm_mlp"),
 }
-"""`published`: Adam. `shared`: AdamW with the defaults of `CMARRTask`."""
+"""`published`: Adam. `shared`: AdamW with the defaults of `CMARRTask`, and its layers for vectors."""
 
 
 class StageSteps(NamedTuple):

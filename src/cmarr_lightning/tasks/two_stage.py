@@ -47,14 +47,16 @@ class TwoStageTask(TaughtTask):
         recipe: `published`: Adam (momentum 0.9, in stage 2 0.5), gradients clipped per part of the network
             (norm 0.5, in stage 2 1; trainer.gradient_clip_val is not used), the second half of the epochs of each
             stage with a linearly falling rate, one incomplete condition per utterance and step. `shared`: that of
-            CM-ARR (AdamW, half cosine, class weights, label smoothing, averaged weights).
+            CM-ARR (AdamW, half cosine, class weights, label smoothing, averaged weights; vectors are read as by
+            CM-ARR).
         train_conditions: Of stage 2 in the shared recipe, as for `CMARRTask`: `all`, or `drawn`: the complete one and
             the one drawn.
-        encoders: Per modality `lstm`, `textcnn` or `mlp` where it shall not be chosen by the features: `mlp` for
-            utterance vectors, `textcnn` for the sequence named text, `lstm` for other sequences.
+        encoders: Per modality `lstm`, `textcnn`, `mlp` or `norm_mlp` where it shall not be chosen by the features:
+            for utterance vectors `mlp` in the published recipe and `norm_mlp`, which has CM-ARR's layers, in the
+            shared one; `textcnn` for the sequence named text, `lstm` for other sequences.
         embed_dim: E.
-        encoder_hidden_dim: Width of the hidden layer of `mlp`.
-        encoder_dropout: In `textcnn` and `mlp`.
+        encoder_hidden_dim: Width of the hidden layer of `mlp` and `norm_mlp`.
+        encoder_dropout: In `textcnn`, `mlp` and `norm_mlp`.
         input_dropout: Of the scaled features, shared by the frames of an utterance; one for all modalities, or by
             name: `{audio: 0.1, text: 0.4}`. Wide embeddings bear more than a few statistics.
         padding: `invariant` leaves padded frames out; `released` reads them as zeros, as the released programs do, so
@@ -116,7 +118,7 @@ class TwoStageTask(TaughtTask):
         self.train_conditions = train_conditions
         self.label_smoothing = defaults.label_smoothing if label_smoothing is None else label_smoothing
         self.encoder_options = EncoderOptions(
-            encoders=choose_encoders({m: feature_kinds[m] for m in modalities}, encoders),
+            encoders=choose_encoders({m: feature_kinds[m] for m in modalities}, encoders, defaults.vector_encoder),
             embed_dim=embed_dim,
             hidden_dim=encoder_hidden_dim,
             dropout=encoder_dropout,

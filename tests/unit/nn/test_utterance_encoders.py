@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from cmarr_lightning.nn.encoders import FeatureEncoder
 from cmarr_lightning.nn.utterance_encoders import (
     EncoderName,
     LSTMEncoder,
@@ -83,6 +84,21 @@ def test_embeddings_of_vectors_are_bounded_where_asked(bounded: bool):
     assert unbounded.max() > 5
     embeddings = encoder(vectors, torch.zeros(50, 1, dtype=torch.bool))
     torch.testing.assert_close(embeddings, unbounded.tanh() if bounded else unbounded)
+
+
+@pytest.mark.parametrize("bounded", [True, False])
+def test_a_normalised_encoder_reads_a_vector_as_cm_arr_does(bounded: bool):
+    encoder = MLPEncoder(4, 6, 8, 0.5, bounded, normalised=True).eval()
+    theirs = FeatureEncoder(4, 6, hidden_dim=8, dropout=0.5).eval()
+    mine = [p for layer in encoder.head for p in layer.parameters()]
+    with torch.no_grad():
+        for target, source in zip(theirs.parameters(), mine, strict=True):
+            target.copy_(source)
+    vectors = 3 * torch.randn(50, 1, 4)
+    expected = theirs(vectors)[:, 0]
+    assert (expected < 0).any()
+    embeddings = encoder(vectors, torch.zeros(50, 1, dtype=torch.bool))
+    torch.testing.assert_close(embeddings, expected.tanh() if bounded else expected)
 
 
 def test_the_lstm_keeps_the_largest_state_over_time():
@@ -165,3 +181,4 @@ def test_a_choice_that_is_given_comes_first():
     kinds = {"audio": "sequence", "text": "sequence", "face": "vector"}
     assert choose_encoders(kinds, {"text": "lstm"}) == {"audio": "lstm", "text": "lstm", "face": "mlp"}
     assert choose_encoders({"text": "vector"}) == {"text": "mlp"}
+    assert choose_encoders(kinds, vector="norm_mlp") == {"audio": "lstm", "text": "textcnn", "face": "norm_mlp"}

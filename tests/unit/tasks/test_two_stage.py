@@ -291,12 +291,17 @@ def test_the_published_recipe_asks_for_incomplete_conditions(tiny_store: Path):
         fit(task_for(MMINTask, data), data, 3)
 
 
+@pytest.mark.parametrize("recipe", ["published", "shared"])
 @pytest.mark.parametrize(("cls", "bounded"), [(MMINTask, True), (IFMMINTask, True), (NMERTask, False)])
-def test_who_bounds_the_embeddings_of_vectors(gappy: FeatureDataModule, cls: type[TwoStageTask], bounded: bool):
-    task = task_for(cls, gappy)
+def test_how_vectors_are_read(gappy: FeatureDataModule, cls: type[TwoStageTask], bounded: bool, recipe: str):
+    """The shared recipe reads them with the layers of CM-ARR; who bounds the embeddings does so in both."""
+    task = task_for(cls, gappy, recipe=recipe)
     encoders = [module for module in task.network.modules() if isinstance(module, MLPEncoder)]
     assert encoders  # m1 is a vector
-    assert all(any(isinstance(layer, nn.Tanh) for layer in encoder.head) == bounded for encoder in encoders)
+    for encoder in encoders:
+        kinds = {type(layer) for layer in encoder.head}
+        assert (nn.Tanh in kinds) == bounded
+        assert {nn.LayerNorm, nn.GELU} <= kinds if recipe == "shared" else nn.ReLU in kinds
 
 
 def test_a_strategy_that_waits_for_all_gradients_is_refused(gappy: FeatureDataModule):
