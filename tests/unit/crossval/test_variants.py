@@ -120,4 +120,7 @@ def test_on_msp_improv_only_mmin_was_published_with_other_settings(root: Path, r
     assert weights.items() <= special.items()
     if recipe == "published":
         assert other.pop("CM-ARR_unweighted")["model"] == {"init_args": {"balance_classes": 0}}
+    else:  # the rate was chosen on MSP-IMPROV again, where IF-MMIN collapsed
+        general, special = (variants.pop("IF-MMIN")["model"]["init_args"] for variants in (usual, other))
+        assert special == general | {"learning_rate": 1e-3}
     assert usual == other
